@@ -1,0 +1,1 @@
+"""Derivations of the theorems, certified link by link: no derivation stands here yet."""

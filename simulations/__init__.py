@@ -1,0 +1,1 @@
+"""Synthetic RoPE queries and keys: no generator stands here yet."""
