@@ -1,0 +1,58 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help setup run test lint docs bench gpu clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make setup   create .venv with the pinned versions of constraints.txt"
+	@echo "make run     the main job on the default checkpoint; the report is tappa-out/report.html"
+	@echo "make test    lint, then all tests"
+	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make docs    build the site into docs/_build/html"
+	@echo "make bench   print a table of timings"
+	@echo "make gpu     the measurements that need a CUDA device"
+	@echo "make clean   remove .venv and what the tools left"
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: tappa needs Python 3.11 or newer, and '$(PYTHON)' is not;" \
+			"name one, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "make: installing the pinned packages into .venv (some minutes the first time)"
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
+
+run: setup
+	$(BIN)/tappa run --out tappa-out
+
+# One thread per worker: more would only contend for the same cores.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup .venv/installed-docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: setup
+	$(BIN)/python benchmarks/bench.py
+
+gpu: setup
+	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { \
+		echo "make gpu: torch sees no CUDA device here; run it on a machine with one" >&2; exit 2; }
+	$(BIN)/python benchmarks/gpu.py
+
+clean:
+	rm -rf .venv build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

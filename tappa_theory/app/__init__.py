@@ -1,0 +1,1 @@
+"""The command line umbrella, the report, figure style, progress and safe file writing."""

@@ -1,0 +1,125 @@
+"""Sums of (query factor) x (key factor), split from an expression and evaluated on arrays.
+
+A bound such as (B) is, for every pair (t, i), an inner product of per-query and per-key features.
+`separate` finds the features in the expression itself, so that all pairs cost one matrix product
+and no formula is typed a second time. numpy and torch arrays go through the same code.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sympy as sp
+
+from tappa_theory.arrays import Array, asarray_like, namespace
+from tappa_theory.shift_identity import KEY_SYMBOLS, QUERY_SYMBOLS
+
+
+Values = Mapping[str, Any]
+"""An array or number for the name of each free symbol: "z", "w", "theta", "lambda", ..."""
+
+
+@lru_cache(maxsize=256)
+def _compiled(expression: sp.Expr, names: tuple[str, ...], xp: Any) -> Any:
+    functions = {
+        "Abs": xp.abs,
+        "sin": xp.sin,
+        "cos": xp.cos,
+        "exp": xp.exp,
+        "re": xp.real,
+        "im": xp.imag,
+        "conjugate": xp.conj,
+        "arg": lambda x: xp.atan2(xp.imag(x), xp.real(x)),
+        "Min": xp.minimum,
+        "Max": xp.maximum,
+        "I": 1j,
+    }
+    symbols = {symbol.name: symbol for symbol in expression.free_symbols}
+    arguments = [symbols.get(name, sp.Symbol(name)) for name in names]
+    return sp.lambdify(arguments, expression, modules=[functions])
+
+
+def evaluate(expression: sp.Expr, values: Values) -> Array:
+    """`expression` on arrays, elementwise with broadcasting.
+
+    values: array or number for the name of each free symbol ("z", "w", "theta", ...).
+    Raises KeyError for a free symbol without a value.
+    """
+    names = tuple(sorted(symbol.name for symbol in expression.free_symbols))
+    arguments = [values[name] for name in names]
+    xp = namespace(*[value for value in values.values() if hasattr(value, "shape")])
+    return _compiled(expression, names, xp)(*arguments)
+
+
+@dataclass(frozen=True)
+class Separable:
+    """f(t, i) = sum over channels m and terms r of query[r](t, m) * key[r](i, m).
+
+    Factors that belong to neither side (frequency, scale, shift) are kept on the key side.
+    """
+
+    expression: sp.Expr
+    query: tuple[sp.Expr, ...]
+    key: tuple[sp.Expr, ...]
+
+    def __post_init__(self) -> None:
+        rebuilt = sp.Add(*(q * k for q, k in zip(self.query, self.key, strict=True)))
+        if sp.expand(rebuilt - _real_products(self.expression)) != 0:
+            raise ValueError(f"{self.expression} is not the sum of its features")
+
+    def query_features(self, values: Values) -> Array:
+        """(..., T, R*M) features of the queries; `values` as in `evaluate`, arrays (..., T, M)."""
+        return _stack(self.query, values, like=values["z"])
+
+    def key_features(self, values: Values) -> Array:
+        """(..., T, R*M) features of the keys; `values` as in `evaluate`, arrays (..., T, M)."""
+        return _stack(self.key, values, like=values["w"])
+
+
+def _stack(factors: tuple[sp.Expr, ...], values: Values, like: Array) -> Array:
+    xp = namespace(like)
+    ones = xp.ones(like.shape, dtype=xp.float64, device=like.device)
+    columns = []
+    for factor in factors:
+        value = evaluate(factor, values) if factor.free_symbols else float(factor)
+        value = value if hasattr(value, "shape") else asarray_like(value, like, xp.float64)
+        columns.append(value * ones)
+    return xp.concat(columns, axis=-1)
+
+
+def _real_products(expression: sp.Expr) -> sp.Expr:
+    """`expression` with Re(product) written as products of real parts of its two sides."""
+
+    def split(product: sp.Expr) -> sp.Expr:
+        product = sp.expand(product, power_exp=True, mul=True)
+        if isinstance(product, sp.Add):
+            raise ValueError(f"re({product}) is not a single product")
+        key_part, query_part = _sides(product)
+        real = sp.Function("re"), sp.Function("im")
+        return real[0](query_part) * real[0](key_part) - real[1](query_part) * real[1](key_part)
+
+    return expression.replace(sp.re, split)
+
+
+def _sides(term: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """(key factor, query factor) of a product; what is neither stays with the key."""
+    key_part, query_part = term.as_independent(*QUERY_SYMBOLS, as_Add=False)
+    if query_part.free_symbols & set(KEY_SYMBOLS):
+        raise ValueError(f"{term} does not separate into a query factor and a key factor")
+    return key_part, query_part
+
+
+@lru_cache(maxsize=256)
+def separate(expression: sp.Expr) -> Separable:
+    """Split a sum of products into query features and key features.
+
+    expression: sympy expression of one channel in the symbols of `shift_identity`; terms may be
+    products of a query and a key factor, or ``re`` of such a product.
+    Raises ValueError if a term does not factor.
+    """
+    keys: dict[sp.Expr, sp.Expr] = {}
+    for term in sp.Add.make_args(sp.expand(_real_products(expression))):
+        key_part, query_part = _sides(term)
+        keys[query_part] = keys.get(query_part, sp.Integer(0)) + key_part
+    return Separable(expression, tuple(keys), tuple(keys.values()))

@@ -1,0 +1,55 @@
+"""The shift identity and bound (B), per RoPE channel, as sympy expressions: the one place they stand.
+
+A channel of a query is a complex number z, of a key w, both before RoPE. The logit of query t and
+key i is the sum over channels of ``LOGIT``. Shifting the query by s steps and the key by u steps
+turns the channel by alpha = (s - u) theta; primes (z_s, w_u) are the shifted query and key.
+Everything that a head is measured with is generated from these expressions (`separable`).
+"""
+
+import sympy as sp
+
+z, z_s = sp.symbols("z z_s", complex=True)
+"""Query channel at position t, and at position t + s."""
+w, w_u = sp.symbols("w w_u", complex=True)
+"""Key channel at position i, and at position i + u."""
+t, i = sp.symbols("t i", integer=True, nonnegative=True)
+s, u = sp.symbols("s u", integer=True)
+theta, theta_star = sp.symbols("theta theta_*", nonnegative=True)
+"""Angular frequency of the channel, and of the dominant channel, radians per position."""
+lam = sp.Symbol("lambda", positive=True)
+"""Softmax scale times the squared RoPE attention scaling of the channel."""
+
+QUERY_SYMBOLS = (z, z_s, t)
+KEY_SYMBOLS = (w, w_u, i)
+
+ALPHA = (s - u) * theta
+"""Angle by which the shift (s, u) turns the channel."""
+
+LOGIT = lam * sp.re(z * sp.conjugate(w) * sp.exp(sp.I * (t - i) * theta))
+"""a_{t,i}, one channel."""
+
+SHIFTED_LOGIT = LOGIT.subs({z: z_s, w: w_u, t: t + s, i: i + u}, simultaneous=True)
+"""a_{t+s,i+u}, one channel."""
+
+SHIFT_DIFFERENCE = lam * sp.re(
+    sp.exp(sp.I * (t - i) * theta)
+    * (sp.exp(sp.I * ALPHA) * z_s * sp.conjugate(w_u) - z * sp.conjugate(w))
+)
+"""a_{t+s,i+u} - a_{t,i}, one channel: the right-hand side of the shift identity."""
+
+QUERY_DRIFT = lam * sp.Abs(z_s - z) * sp.Abs(w_u)
+KEY_DRIFT = lam * sp.Abs(z) * sp.Abs(w_u - w)
+
+
+def rotation_residual(angle: sp.Expr) -> sp.Expr:
+    """lambda 2|sin(angle/2)| |z||w|: what turning one channel by `angle` can change."""
+    return lam * 2 * sp.Abs(sp.sin(angle / 2)) * sp.Abs(z) * sp.Abs(w)
+
+
+BOUND = QUERY_DRIFT + KEY_DRIFT + rotation_residual(ALPHA)
+"""Bound (B), one channel: |SHIFT_DIFFERENCE| <= BOUND."""
+
+
+def bound_at(shift: tuple[sp.Expr | int, sp.Expr | int], bound: sp.Expr = BOUND) -> sp.Expr:
+    """`bound` (default (B)) at the shift (s, u), one channel."""
+    return bound.subs({s: shift[0], u: shift[1]}, simultaneous=True)

@@ -1,0 +1,47 @@
+"""Theorem 5.4: inputs of period L make attention repeat after L steps."""
+
+import sympy as sp
+
+from tappa_theory.shift_identity import (
+    KEY_DRIFT,
+    QUERY_DRIFT,
+    bound_at,
+    rotation_residual,
+    s,
+    theta_star,
+    u,
+)
+from tappa_theory.theorems.theorem import PAPER, PublishedForm, Theorem
+
+L = sp.Symbol("L", integer=True, positive=True)
+"""Period of the input, positions."""
+
+SHIFT = (L, sp.Integer(0))
+
+THEOREM = Theorem(
+    id="seasonal",
+    title="Seasonal: attention repeats after L steps",
+    source=f"{PAPER}, Theorem 5.4",
+    statement=(
+        r"|a_{t+L,i} - a_{t,i}| \le \lambda \sum_m \left( |z_{t+L}^m - z_t^m|\,|w_i^m|"
+        r" + 2\left|\sin\tfrac{L\theta_m}{2}\right| |z_t^m|\,|w_i^m| \right)"
+    ),
+    hypotheses=(
+        "small query drift over L positions",
+        r"resonance: L\theta_m near a multiple of 2\pi on every channel that carries energy",
+    ),
+    published=PublishedForm(
+        text=(
+            r"As publicly summarised: |a_{t+L,i} - a_{t,i}| \le C_1(\varepsilon_q +"
+            r" \varepsilon_k) + C_2\delta, \delta the resonance error of the dominant channel."
+        ),
+        reading=(
+            r"the drift terms of (B), and \delta = 2|\sin(L\theta_*/2)| of the channel of most"
+            r" energy charged to every channel: C_2 = \lambda \sum_m |z^m||w^m|"
+        ),
+        bound=bound_at(SHIFT, QUERY_DRIFT + KEY_DRIFT + rotation_residual((s - u) * theta_star)),
+    ),
+    bound=bound_at(SHIFT),
+    pattern_shift=SHIFT,
+    parameters=(L,),
+)
