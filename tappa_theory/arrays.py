@@ -60,3 +60,12 @@ def to_numpy(x: Array) -> np.ndarray:
     if array_api_compat.is_torch_array(x):
         x = x.detach()
     return np.asarray(array_api_compat.to_device(x, "cpu"))
+
+
+def largest(x: Array, count: int) -> tuple[Array, Array]:
+    """(values, indices), (..., count): the largest entries along the last axis, largest first."""
+    if array_api_compat.is_torch_array(x):
+        found = x.topk(count, dim=-1)
+        return found.values, found.indices
+    index = np.argsort(-x, axis=-1, kind="stable")[..., :count]
+    return np.take_along_axis(x, index, axis=-1), index

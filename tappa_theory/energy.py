@@ -37,14 +37,16 @@ class ChannelEnergy:
 def channel_energy(z: Array, w: Array, rope: Rope) -> ChannelEnergy:
     """Channel energies of one head from queries z and keys w, (T, M) complex, before RoPE.
 
-    Raises InputError if all queries or all keys are zero.
+    Raises InputError if all queries or all keys are zero, or one is not finite.
     """
     xp = namespace(z, w)
     energy = to_numpy(xp.mean(xp.abs(z), axis=-2) * xp.mean(xp.abs(w), axis=-2))
     energy = energy * channel_gain(rope, 1.0)
     total = float(energy.sum())
-    if total == 0:
-        raise InputError("every query or every key is zero; no channel carries energy")
+    if not 0 < total < math.inf:
+        raise InputError(
+            "every query or every key is zero, or one is not finite; no channel energies exist"
+        )
     dominant = int(energy.argmax())
     weighted = energy * rope.frequencies
     star = int(weighted.argmax())

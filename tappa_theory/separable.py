@@ -15,7 +15,6 @@ import sympy as sp
 from tappa_theory.arrays import Array, asarray_like, namespace
 from tappa_theory.shift_identity import KEY_SYMBOLS, QUERY_SYMBOLS
 
-
 Values = Mapping[str, Any]
 """An array or number for the name of each free symbol: "z", "w", "theta", "lambda", ..."""
 
@@ -33,6 +32,7 @@ def _compiled(expression: sp.Expr, names: tuple[str, ...], xp: Any) -> Any:
         "arg": lambda x: xp.atan2(xp.imag(x), xp.real(x)),
         "Min": xp.minimum,
         "Max": xp.maximum,
+        "sqrt": xp.sqrt,
         "I": 1j,
     }
     symbols = {symbol.name: symbol for symbol in expression.free_symbols}
@@ -47,9 +47,16 @@ def evaluate(expression: sp.Expr, values: Values) -> Array:
     Raises KeyError for a free symbol without a value.
     """
     names = tuple(sorted(symbol.name for symbol in expression.free_symbols))
-    arguments = [values[name] for name in names]
-    xp = namespace(*[value for value in values.values() if hasattr(value, "shape")])
+    arrays = [value for value in values.values() if hasattr(value, "shape")]
+    xp = namespace(*arrays)
+    arguments = [_as_array(values[name], like=arrays[0]) for name in names]
     return _compiled(expression, names, xp)(*arguments)
+
+
+def _as_array(value: Any, like: Array) -> Array:
+    if hasattr(value, "shape"):
+        return value
+    return asarray_like(value, like, namespace(like).float64)  # torch has no sin of a plain number
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,7 @@ def _stack(factors: tuple[sp.Expr, ...], values: Values, like: Array) -> Array:
     columns = []
     for factor in factors:
         value = evaluate(factor, values) if factor.free_symbols else float(factor)
-        value = value if hasattr(value, "shape") else asarray_like(value, like, xp.float64)
-        columns.append(value * ones)
+        columns.append(_as_array(value, like) * ones)
     return xp.concat(columns, axis=-1)
 
 

@@ -5,7 +5,7 @@ counts as two components), of numpy or torch, and returns float64 of shape (...)
 zero are excluded, as are positions where `valid` (..., T) is false. Whether the result is before or
 after RoPE is decided by what is passed in.
 
-Raises InputError where nothing is left to average, never NaN.
+Raises InputError where nothing is left to average or a counted vector is not finite, never NaN.
 """
 
 from typing import Any
@@ -27,9 +27,10 @@ def _unit(x: Array, valid: Array | None) -> tuple[Array, Array]:
     xp = namespace(x)
     x = _real(x)
     norm = xp.linalg.vector_norm(x, axis=-1)
-    counted = norm > 0
-    if valid is not None:
-        counted = counted & (valid != 0)
+    present = xp.ones_like(norm, dtype=xp.bool) if valid is None else valid != 0
+    if bool(xp.any(present & ~xp.isfinite(norm))):
+        raise InputError("a vector is not finite (NaN or infinity); similarity needs numbers")
+    counted = present & (norm > 0)
     safe = xp.where(counted, norm, xp.ones_like(norm))
     return xp.where(counted[..., None], x / safe[..., None], xp.zeros_like(x)), counted
 
@@ -73,32 +74,41 @@ def all_pairs(x: Array, valid: Array | None = None) -> Array:
 
 
 def window(x: Array, size: int = 32, valid: Array | None = None) -> Array:
-    """`all_pairs` over the last `size` positions (over all of them where there are fewer).
+    """`all_pairs` over the last `size` valid positions (over all of them where there are fewer).
 
     Raises InputError if size < 2.
     """
     if size < 2:
         raise InputError(f"a window of {size} positions given; pass 2 or more")
-    return all_pairs(x[..., -size:, :], None if valid is None else valid[..., -size:])
+    if valid is None:
+        return all_pairs(x[..., -size:, :])
+    xp = namespace(x, valid)
+    ones = xp.astype(xp.flip(valid != 0, axis=-1), xp.int64)
+    rank_from_end = xp.flip(xp.cumulative_sum(ones, axis=-1), axis=-1)
+    return all_pairs(x, (valid != 0) & (rank_from_end <= size))
 
 
 def all_lags(x: Array, valid: Array | None = None) -> Array:
     """`lag` for every lag at once, (..., T): entry L is the mean over t of cos(x_t, x_{t+L}).
 
     Entry 0 is 1. By fast Fourier transform, O(T log T d). Lags without a pair hold 0.
+    Raises InputError if no vector is nonzero.
     """
     xp: Any = namespace(x)
     unit, counted = _unit(x, valid)
+    if not bool(xp.all(xp.any(counted, axis=-1))):
+        raise InputError("similarity needs at least one nonzero vector; give a longer text")
     length = unit.shape[-2]
-    total = xp.sum(_autocorrelation(unit), axis=-1)
-    count = _autocorrelation(xp.astype(counted, xp.float64)[..., None])[..., 0]
+    total = lag_products(unit)
+    count = lag_products(xp.astype(counted, xp.float64)[..., None])
     mean = xp.where(count > 0.5, total / xp.where(count > 0.5, count, xp.ones_like(count)), 0.0)
     return mean[..., :length]
 
 
-def _autocorrelation(x: Array) -> Array:
-    """sum over t of x_t x_{t+L} along axis -2, for L in 0..T-1."""
+def lag_products(x: Array) -> Array:
+    """(..., T): sum over t of <x_t, x_{t+L}> for every lag L, of real vectors (..., T, d)."""
     xp = namespace(x)
     length = x.shape[-2]
     spectrum = xp.fft.rfft(x, n=2 * length, axis=-2)
-    return xp.fft.irfft(xp.abs(spectrum) ** 2, n=2 * length, axis=-2)[..., :length, :]
+    power = xp.sum(xp.abs(spectrum) ** 2, axis=-1)
+    return xp.fft.irfft(power, n=2 * length, axis=-1)[..., :length]

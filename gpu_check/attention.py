@@ -1,0 +1,203 @@
+"""What a head's attention map shows, row block by row block, without holding a T x T matrix.
+
+Everything *observed* comes from here, and from the attention map alone: columns, offsets and
+season, predictability, and how much one row differs from the next.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gpu_check.visibility import Visibility
+from tappa_theory import drift, patterns
+from tappa_theory.predictability import TOP, shift_aware_recall
+from tappa_theory.similarity import lag_products
+
+ROWS = 256
+"""Query rows of a block."""
+KEPT = 2048
+"""Longest text whose attention blocks are kept for the second pass, not computed again."""
+SKETCH = 64
+"""Random signs per row, in whose inner products rows are compared at every lag."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The attention map of one head, as measured; the numbers of steps are per row t -> t + 1.
+
+    lines, season, season_lag, pattern: see `tappa_theory.patterns`; None for a text too short.
+    recall: shift-aware recall, mean over the steps. divergence: KL(P_t || P_{t+1}) on the keys of
+    row t, nats; key_metric: its second-order value; oscillation: max - min of the logit change.
+    The three are (T - 1,), float64, NaN-free; step s belongs to the step from row s.
+    """
+
+    row_std: torch.Tensor
+    lines: patterns.Lines | None
+    season: float | None
+    season_lag: int | None
+    pattern: patterns.Pattern | None
+    recall: float | None
+    divergence: np.ndarray
+    key_metric: np.ndarray
+    oscillation: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows `rows` of a map over the keys 0..W-1 that any of them can see."""
+
+    rows: torch.Tensor
+    logits: torch.Tensor
+    visible: torch.Tensor
+    attention: torch.Tensor
+
+
+def row_blocks(
+    query: torch.Tensor, key: torch.Tensor, visibility: Visibility, softcap: float | None
+) -> Iterator[Block]:
+    """Blocks of consecutive rows; each but the first repeats the last row of the one before.
+
+    query, key: (T, F) logit features, float64.
+    """
+    length = visibility.length
+    for start in range(0, length, ROWS):
+        first, stop = max(start - 1, 0), min(start + ROWS, length)
+        rows = torch.arange(first, stop, device=query.device)
+        logits = query[first:stop] @ key[:stop].T
+        visible = visibility.block(rows, torch.arange(stop, device=query.device))
+        seen = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+        weights = torch.where(visible, seen, -torch.inf)
+        # A row of padding sees nothing; its attention is zero, not NaN.
+        attention = torch.softmax(weights, dim=-1).nan_to_num_(nan=0.0)
+        yield Block(rows, seen, visible, attention)
+
+
+def observe(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    visibility: Visibility,
+    softcap: float | None = None,
+) -> Attention:
+    """Measure the attention map of one head from its logit features, (T, F) float64 each."""
+    length, device = visibility.length, query.device
+    blocks: Iterable[Block] = row_blocks(query, key, visibility, softcap)
+    if length <= KEPT:
+        blocks = list(blocks)
+    first = patterns.observed_rows(length)
+    rows = torch.arange(first, length, device=device)
+    row_std = torch.zeros(length, dtype=torch.float64, device=device)
+    column_sum = torch.zeros(length, dtype=torch.float64, device=device)
+    steps = _Steps(length)
+    for block in blocks:
+        row_std[block.rows] = _row_std(block)
+        steps.add(block)
+        part = _observed_part(block, first)
+        if part is not None:
+            width = part.attention.shape[1]
+            column_sum[:width] += patterns.column_sums(part.attention, part.rows)
+    lines = season = season_lag = pattern = None
+    if length >= patterns.THRESHOLDS.shortest:
+        again = blocks if length <= KEPT else row_blocks(query, key, visibility, softcap)
+        offset_sum, sketch = _second_pass(again, first, patterns.columns_of(column_sum, rows))
+        lines = patterns.read_lines(column_sum, offset_sum, rows)
+        season_lag, season = patterns.season(_lag_similarity(sketch))
+        pattern = patterns.classify(lines, season)
+    return Attention(
+        row_std=row_std,
+        lines=lines,
+        season=season,
+        season_lag=season_lag,
+        pattern=pattern,
+        recall=steps.mean_recall(first),
+        divergence=np.concatenate(steps.divergence),
+        key_metric=np.concatenate(steps.key_metric),
+        oscillation=np.concatenate(steps.oscillation),
+    )
+
+
+def _row_std(block: Block) -> torch.Tensor:
+    count = block.visible.sum(dim=1).clamp(min=1)
+    mean = torch.where(block.visible, block.logits, 0.0).sum(dim=1) / count
+    centred = torch.where(block.visible, block.logits - mean[:, None], 0.0)
+    return (centred.square().sum(dim=1) / count).sqrt()
+
+
+def _observed_part(block: Block, first: int) -> Block | None:
+    """The rows of a block that count: after the warm-up, and not the repeated one."""
+    start = max(first - int(block.rows[0]), 1 if int(block.rows[0]) > 0 else 0)
+    if start >= len(block.rows):
+        return None
+    return Block(
+        block.rows[start:], block.logits[start:], block.visible[start:], block.attention[start:]
+    )
+
+
+class _Steps:
+    """Collects what the steps from one row to the next show."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.recall: list[np.ndarray] = []
+        self.divergence: list[np.ndarray] = [np.zeros(0)]
+        self.key_metric: list[np.ndarray] = [np.zeros(0)]
+        self.oscillation: list[np.ndarray] = [np.zeros(0)]
+
+    def add(self, block: Block) -> None:
+        if len(block.rows) < 2:
+            return
+        common = block.visible[:-1] & block.visible[1:]
+        attention = torch.where(common, block.attention[:-1], 0.0)
+        total = attention.sum(dim=1, keepdim=True)
+        attention /= torch.where(total > 0, total, 1.0)
+        change = torch.where(common, block.logits[1:] - block.logits[:-1], 0.0)
+        highest = torch.where(common, change, -torch.inf).amax(dim=1)
+        lowest = torch.where(common, change, torch.inf).amin(dim=1)
+        seen = common.any(dim=1)
+        self.oscillation.append(torch.where(seen, highest - lowest, 0.0).cpu().numpy())
+        self.key_metric.append(drift.key_metric_drift(change, attention).cpu().numpy())
+        divergence = torch.where(seen, drift.step_divergence(change, attention), 0.0)
+        self.divergence.append(divergence.clamp(min=0.0).cpu().numpy())
+        if block.attention.shape[1] > TOP:
+            recall = shift_aware_recall(block.attention)
+            self.recall.append(torch.where(seen, recall, torch.nan).cpu().numpy())
+        else:
+            self.recall.append(np.full(len(block.rows) - 1, np.nan))
+
+    def mean_recall(self, first: int) -> float | None:
+        if not self.recall:
+            return None
+        values = np.concatenate(self.recall)[max(first, TOP) :]
+        values = values[np.isfinite(values)]
+        return float(values.mean()) if values.size else None
+
+
+def _second_pass(
+    blocks: Iterable[Block], first: int, columns: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(attention by offset (T,), sketches of the rows off the columns (R, SKETCH))."""
+    generator = np.random.default_rng(0)
+    signs = torch.tensor(generator.choice([-1.0, 1.0], size=(len(columns), SKETCH)))
+    offset_sum, sketches = torch.zeros(len(columns), dtype=torch.float64), []
+    for block in blocks:
+        part = _observed_part(block, first)
+        if part is None:
+            continue
+        device, width = part.attention.device, part.attention.shape[1]
+        flags = torch.tensor(columns[:width], device=device)
+        offset_sum[:width] += patterns.offset_sums(part.attention, part.rows, flags).cpu()
+        rest = torch.where(flags[None, :], 0.0, part.attention)
+        sketches.append(rest @ signs[:width].to(device))
+    return offset_sum, torch.cat(sketches).cpu()
+
+
+def _lag_similarity(sketch: torch.Tensor) -> torch.Tensor:
+    """(R,) sum over rows of <P_t, P_{t+L}> over what it would be if both rows were equal.
+
+    The share of attention off the columns enters: rows that lie on columns have little season.
+    """
+    products = lag_products(sketch) / SKETCH
+    counts = torch.arange(len(sketch), 0, -1, dtype=torch.float64)
+    energy = products[0] / len(sketch)
+    return products / counts / torch.clamp(energy, min=1e-30)

@@ -1,0 +1,169 @@
+"""The five attention patterns, and how one is read off an attention map, seen or predicted.
+
+A *column* is a key that rows go on attending to, an *offset* a distance t - i that rows go on
+attending at. Each is a line of the map if its mean attention is `prominence` times what uniform
+attention would give it, over at least half of the rows looked at. How much attention lies on
+columns, on offsets, and how much rows one period apart have in common, decides the pattern.
+
+Maps are (..., R, T): R rows of attention at the query positions `rows`, T keys; numpy or torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.signal import find_peaks
+
+from tappa_theory.arrays import Array, namespace, to_numpy
+
+Pattern = Literal["re_access", "sequential", "periodic_sequential", "seasonal", "unpredictable"]
+
+PATTERNS: tuple[Pattern, ...] = (
+    "re_access",
+    "sequential",
+    "periodic_sequential",
+    "seasonal",
+    "unpredictable",
+)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as a line, a pattern and a period; the same for seen and predicted maps.
+
+    visible: share of attention from which a pattern counts as shown. prominence: mean attention of
+    a line over that of uniform attention. local: keys nearer than this many positions do not count
+    for a column, so that a diagonal is no column. warmup: share of the rows, from the top, that is
+    left out. spacing_peaks, spacing_spread: peaks of the offset profile that make a period, and
+    their largest relative spread. shortest: positions needed to speak of a pattern at all.
+    """
+
+    visible: float = 0.3
+    prominence: float = 8.0
+    local: int = 32
+    warmup: float = 0.25
+    spacing_peaks: int = 3
+    spacing_spread: float = 0.2
+    shortest: int = 128
+
+
+THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of an attention map and the attention they hold.
+
+    columns: key positions. offsets: distances t - i. column, diagonal: mean share of a row's
+    attention on columns (beyond the local zone) and on offsets (off the columns), 0..1.
+    spacing: distance of the offsets from each other, positions, where they are evenly spaced.
+    """
+
+    columns: tuple[int, ...]
+    offsets: tuple[int, ...]
+    column: float
+    diagonal: float
+    spacing: float | None
+
+
+def observed_rows(length: int) -> int:
+    """The first row that is looked at in a text of that length."""
+    return int(length * THRESHOLDS.warmup)
+
+
+def distances(rows: Array, length: int) -> Array:
+    """(R, T) t - i of every row and key."""
+    xp = namespace(rows)
+    keys = xp.arange(length, dtype=rows.dtype, device=rows.device)
+    return rows[:, None] - keys[None, :]
+
+
+def column_sums(attention: Array, rows: Array) -> Array:
+    """(..., T): attention on each key, summed over the rows from which the key is not local."""
+    xp = namespace(attention, rows)
+    far = distances(rows, attention.shape[-1]) >= THRESHOLDS.local
+    return xp.sum(xp.where(far, attention, xp.zeros_like(attention)), axis=-2)
+
+
+def offset_sums(attention: Array, rows: Array, columns: Array) -> Array:
+    """(..., T): attention at each distance t - i, off the columns, summed over the rows.
+
+    columns: (..., T) bool, the keys that are columns.
+    """
+    xp = namespace(attention, rows)
+    distance = distances(rows, attention.shape[-1])
+    on_column = columns[..., None, :] & (distance >= THRESHOLDS.local)
+    rest = xp.where(on_column, xp.zeros_like(attention), attention)
+    # Row t read backwards from key t: entry o of the result is the attention at distance o.
+    index = xp.broadcast_to(xp.clip(distance, 0, None), attention.shape)
+    by_offset = xp.take_along_axis(rest, index, axis=-1)
+    return xp.sum(xp.where(distance >= 0, by_offset, xp.zeros_like(by_offset)), axis=-2)
+
+
+def _lines(sums: np.ndarray, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    uniform = float(np.mean(1.0 / (rows + 1)))
+    mean = sums / np.maximum(counts, 1)
+    return (counts >= len(rows) / 2) & (mean >= THRESHOLDS.prominence * uniform)
+
+
+def columns_of(sums: Array, rows: Array) -> np.ndarray:
+    """(T,) bool: which keys are columns, from `column_sums` of one head over all `rows`."""
+    numbers = to_numpy(rows)
+    counts = (distances(numbers, sums.shape[-1]) >= THRESHOLDS.local).sum(axis=0)
+    return _lines(to_numpy(sums), counts, numbers)
+
+
+def read_lines(column_sum: Array, offset_sum: Array, rows: Array) -> Lines:
+    """The lines of one head from its `column_sums` and `offset_sums`, (T,), over all `rows`."""
+    numbers, length = to_numpy(rows), column_sum.shape[-1]
+    columns = columns_of(column_sum, rows)
+    reach = np.array([(numbers >= offset).sum() for offset in range(length)])
+    offset_totals = to_numpy(offset_sum)
+    offsets = _lines(offset_totals, reach, numbers)
+    return Lines(
+        columns=tuple(np.flatnonzero(columns).tolist()),
+        offsets=tuple(np.flatnonzero(offsets).tolist()),
+        column=float(to_numpy(column_sum)[columns].sum() / len(numbers)),
+        diagonal=float(offset_totals[offsets].sum() / len(numbers)),
+        spacing=_spacing(offset_totals / np.maximum(reach, 1), offsets),
+    )
+
+
+def _spacing(profile: np.ndarray, lines: np.ndarray) -> float | None:
+    """Mean distance of the peaks of the offset profile, if they are enough and evenly spaced."""
+    height = np.where(lines, profile, 0.0)
+    peaks, _ = find_peaks(np.concatenate([[0.0], height, [0.0]]), prominence=height.max() / 10)
+    gaps = np.diff(peaks)
+    if len(peaks) < THRESHOLDS.spacing_peaks or gaps.min() < 2:
+        return None
+    return float(gaps.mean()) if gaps.std() <= THRESHOLDS.spacing_spread * gaps.mean() else None
+
+
+def season(lag_similarity: Array) -> tuple[int | None, float]:
+    """(L, strength) of the period that a similarity by lag shows best.
+
+    lag_similarity: (T,) similarity of rows, or of queries, that lie each lag apart. A period L is
+    one where rows L apart are more alike than rows half a period nearer and farther: the strength
+    is that difference. L runs over 2..T/4; (None, 0) if the text is too short.
+    """
+    values = to_numpy(lag_similarity)
+    longest = len(values) // 4
+    if longest < 2:
+        return None, 0.0
+    lags = np.arange(2, longest + 1)
+    half = lags // 2
+    strength = values[lags] - (values[lags - half] + values[lags + half]) / 2
+    best = int(strength.argmax())
+    return int(lags[best]), max(float(strength[best]), 0.0)
+
+
+def classify(lines: Lines, season_strength: float) -> Pattern:
+    """The pattern with most attention behind it; unpredictable if none reaches `visible`."""
+    diagonal: Pattern = "sequential" if lines.spacing is None else "periodic_sequential"
+    shares: dict[Pattern, float] = {
+        "re_access": lines.column,
+        diagonal: lines.diagonal,
+        "seasonal": season_strength,
+    }
+    best = max(shares, key=lambda name: shares[name])
+    return best if shares[best] >= THRESHOLDS.visible else "unpredictable"

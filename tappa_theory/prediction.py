@@ -1,0 +1,124 @@
+"""The pattern of a head predicted from its ingredients: similarities, norms, channel energies.
+
+No logit of a (query, key) pair is formed. The queries enter through their mean and their variance
+per RoPE channel only (that is: through their all-pairs q-similarity and channel energies), keys
+through their channels, norms and all-pairs k-similarity:
+
+1. Every query is replaced by the mean query, which q-similarity 1 would make exact. Its attention
+   at a few dozen positions shows columns and offsets.
+2. What the mean leaves out moves the logit of key i with variance
+   s_i = (1/2) sum_m lambda_m^2 v_m |w_i^m|^2, v_m the query variance on channel m. Softmax ignores
+   what moves all logits of a row alike; of keys with all-pairs similarity S after RoPE the share S
+   is moved alike, so (1 - S) s_i remains, and in the mean of exp adds (1 - S) s_i / 2 to the logit.
+3. The map is read with the same rules and thresholds as an observed one (`patterns`). A season is
+   sought in the similarity of the queries, after RoPE, by lag.
+
+Step 2 treats query deviations as isotropic and normal: it is a model, not a theorem.
+"""
+
+import math
+from dataclasses import dataclass
+
+from tappa_theory import patterns, similarity
+from tappa_theory.arrays import Array, asarray_like, namespace
+from tappa_theory.energy import channel_gain, period
+from tappa_theory.rope import Rope, rotate
+
+ROWS = 32
+"""Positions at which the mean query's attention is looked at."""
+
+HIGH_SIMILARITY = 0.8
+"""q- or k-similarity that counts as high in the published rule; the paper reports averages of about
+0.80 and 0.86 for two models."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted pattern and what it rests on; shares as in `patterns.Lines`."""
+
+    pattern: patterns.Pattern
+    lines: patterns.Lines
+    season: float
+    season_lag: int | None
+
+
+def mean_query_map(
+    z: Array, w: Array, rope: Rope, scale: float, k_similarity: float, window: int | None = None
+) -> tuple[Array, Array]:
+    """(rows, attention): predicted attention of the mean query at `ROWS` positions.
+
+    z, w: (T, M) channels before RoPE. k_similarity: all pairs, after RoPE. window: of a
+    sliding-window layer. Returns the positions (R,) and the attention (R, T), as z's kind of array.
+    """
+    xp = namespace(z, w)
+    length = z.shape[-2]
+    first = patterns.observed_rows(length)
+    count = min(ROWS, length - first)
+    rows = xp.asarray(
+        [first + round(r * (length - 1 - first) / max(count - 1, 1)) for r in range(count)],
+        device=z.device,
+    )
+    keys = xp.arange(length, device=z.device)
+    gain = asarray_like(channel_gain(rope, scale), xp.real(z))
+    unscaled = rope_without_scaling(rope)
+    mean = xp.mean(z, axis=-2)
+    query = rotate(xp.broadcast_to(mean, (count, mean.shape[-1])), unscaled, rows)
+    key = rotate(w, unscaled, keys)
+    logits = xp.real((query * gain) @ xp.conj(key).T)
+    variance = xp.mean(xp.abs(z - mean) ** 2, axis=-2)
+    noise = xp.sum(gain**2 * variance * xp.abs(w) ** 2, axis=-1) / 2
+    logits = logits + min(max(1 - k_similarity, 0.0), 1.0) * noise / 2
+    distance = patterns.distances(rows, length)
+    visible = (distance >= 0) & (distance < (length if window is None else window))
+    logits = xp.where(visible, logits, xp.full_like(logits, -math.inf))
+    weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+    return rows, weights / xp.sum(weights, axis=-1, keepdims=True)
+
+
+def rope_without_scaling(rope: Rope) -> Rope:
+    """The same rotation with attention scaling 1; the scaling enters through `channel_gain`."""
+    return Rope(rope.frequencies, rope.layout, rope.rotary_dim, 1.0, rope.type, rope.base)
+
+
+def predict(
+    z: Array, w: Array, rope: Rope, scale: float, k_similarity: float, window: int | None = None
+) -> Prediction:
+    """Predict one head's pattern from queries z and keys w, (T, M) channels before RoPE.
+
+    k_similarity: all-pairs key similarity after RoPE (`similarity.all_pairs`). window: of a
+    sliding-window layer.
+    Raises InputError for fewer than two nonzero queries.
+    """
+    xp = namespace(z, w)
+    rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
+    columns = patterns.column_sums(attention, rows)
+    flags = asarray_like(patterns.columns_of(columns, rows), columns)
+    lines = patterns.read_lines(columns, patterns.offset_sums(attention, rows, flags), rows)
+    turned = rotate(z, rope, xp.arange(z.shape[-2], device=z.device))
+    lag, strength = patterns.season(similarity.all_lags(turned))
+    return Prediction(patterns.classify(lines, strength), lines, strength, lag)
+
+
+def predict_published(
+    q_similarity: float, k_similarity: float, dominant_frequency: float, length: int
+) -> patterns.Pattern:
+    """The paper's rule, as publicly summarised, read in its favour where it leaves a choice.
+
+    Low q-similarity: unpredictable. High q-similarity and a dominant channel (of most energy) that
+    does not complete two periods in the text: re_access. Otherwise, with high k-similarity,
+    periodic_sequential; else sequential.
+
+    q_similarity, k_similarity: adjacent, before RoPE. dominant_frequency: radians per position.
+    """
+    if q_similarity < HIGH_SIMILARITY:
+        return "unpredictable"
+    if 2 * period(dominant_frequency) > length:
+        return "re_access"
+    return "periodic_sequential" if k_similarity >= HIGH_SIMILARITY else "sequential"
+
+
+def predicted_offset(lines: patterns.Lines) -> int | None:
+    """The nearest predicted offset, None where none is predicted."""
+    return lines.offsets[0] if lines.offsets else None
+
+
