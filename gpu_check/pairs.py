@@ -71,7 +71,7 @@ class Claim:
 class Head:
     """One head, before RoPE: queries z and keys w, (T, M) complex128, and how they meet.
 
-    scale: softmax scale. row_std: (T,) standard deviation of each row's visible logits.
+    scale: softmax scale.
     """
 
     z: torch.Tensor
@@ -79,7 +79,6 @@ class Head:
     rope: Rope
     scale: float
     visibility: Visibility
-    row_std: torch.Tensor
 
     def channel_values(self) -> dict[str, torch.Tensor]:
         """Values of the per-channel and per-position symbols, for `separable`."""
@@ -111,9 +110,12 @@ class TiledCheck:
         self.query_norm = torch.linalg.vector_norm(self.query_vectors, dim=-1)
         self.key_norm = torch.linalg.vector_norm(self.key_vectors, dim=-1)
 
-    def run(self, claims: Sequence[Claim]) -> list[PairStatistics]:
-        """Check all claims on every visible pair; the statistics come in the order of the claims."""
-        prepared = [_Prepared(self, claim) for claim in claims]
+    def run(self, claims: Sequence[Claim], row_std: torch.Tensor) -> list[PairStatistics]:
+        """Check all claims on every visible pair; the statistics come in the order of the claims.
+
+        row_std: (T,) standard deviation of each row's visible logits; a bound below it informs.
+        """
+        prepared = [_Prepared(self, claim, row_std) for claim in claims]
         length, device = self.head.visibility.length, self.head.z.device
         side = min(self.tile, length)
         buffers = [torch.empty(side * side, dtype=torch.float64, device=device) for _ in range(4)]
@@ -151,6 +153,8 @@ class TiledCheck:
         visibility = self.head.visibility
         ends = (rows.start, rows.stop), (columns.start, columns.stop)
         moved = (rows.start + s, rows.stop + s), (columns.start + u, columns.stop + u)
+        if s >= u and visibility.window is None and visibility.valid is None:
+            moved = ends  # what the mask says before the shift it also says after: one mask serves
         states = {visibility.state(*ends), visibility.state(*moved)}
         if "none" in states:
             return _NOTHING
@@ -188,8 +192,9 @@ def _moved(part: slice, step: int) -> slice:
 class _Prepared:
     """One claim on one head: its features, its rounding error and its running statistics."""
 
-    def __init__(self, check: TiledCheck, claim: Claim) -> None:
+    def __init__(self, check: TiledCheck, claim: Claim, row_std: torch.Tensor) -> None:
         self.head = check.head
+        self.row_std = row_std
         self.shift = s, u = claim.shift
         self.result = PairStatistics(claim.shift)
         length = self.head.visibility.length
@@ -234,7 +239,7 @@ class _Prepared:
         result.sum_bound += float(limit.sum())
         if hidden is not None:
             limit.masked_fill_(hidden, torch.inf)
-        informative = torch.count_nonzero(limit < self.head.row_std[rows, None])
+        informative = torch.count_nonzero(limit < self.row_std[rows, None])
         result.informative += int(informative)
         slack = torch.sub(limit, observed, out=buffers[1][: limit.numel()].view(limit.shape))
         self._compare(slack, rows, columns)

@@ -47,7 +47,7 @@ def step_divergence(difference: Array, attention: Array) -> Array:
 
 
 def _centred(difference: Array, attention: Array) -> Array:
-    """`difference` less its mean under `attention`, float64; 0 on hidden keys, whatever is there."""
+    """`difference` less its mean under `attention`, float64; 0 on hidden keys."""
     xp = namespace(difference, attention)
     visible = attention > 0
     zero = xp.zeros_like(as_float64(difference))

@@ -4,6 +4,7 @@ Queries z and keys w are channels (T, M), complex, before RoPE.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from tappa_theory.arrays import Array, namespace, to_numpy
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
+from tappa_theory.separable import evaluate
+from tappa_theory.shift_identity import ALPHA, rotation_residual
 from tappa_theory.similarity import all_lags
 
 
@@ -71,6 +74,18 @@ def channel_gain(rope: Rope, scale: float) -> np.ndarray:
     gain = np.full(rope.frequencies.shape, scale)
     gain[: rope.rotary_dim // 2] *= rope.attention_scaling**2
     return gain
+
+
+def rotation_share(energy: Sequence[float], rope: Rope, shift: tuple[int, int]) -> float:
+    """Rotation residual of the shift (s, u) over the energy: 0 where nothing turns, at most 2.
+
+    energy: (M,) as in `ChannelEnergy`.
+    """
+    weights = np.asarray(energy)
+    ones = np.ones_like(weights)
+    values = {"lambda": weights, "z": ones, "w": ones, "theta": rope.frequencies}
+    residual = evaluate(rotation_residual(ALPHA), values | {"s": shift[0], "u": shift[1]})
+    return float(residual.sum() / weights.sum())
 
 
 def period(frequency: float) -> float:

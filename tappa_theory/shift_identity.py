@@ -1,4 +1,4 @@
-"""The shift identity and bound (B), per RoPE channel, as sympy expressions: the one place they stand.
+"""The shift identity and bound (B), per RoPE channel, in sympy: the one place they stand.
 
 A channel of a query is a complex number z, of a key w, both before RoPE. The logit of query t and
 key i is the sum over channels of ``LOGIT``. Shifting the query by s steps and the key by u steps

@@ -1,4 +1,4 @@
-"""What a theorem is: its statement, hypotheses, published form, bound and verdict, in one object."""
+"""What a theorem is: statement, hypotheses, published form, bound and verdict, in one object."""
 
 from dataclasses import dataclass, field
 from typing import Literal

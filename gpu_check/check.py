@@ -1,0 +1,161 @@
+"""The check of whole layers: from captured queries and keys to results, in memory."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from gpu_check.exemplars import Exemplars
+from gpu_check.heads import Measured, Subject, measure
+from gpu_check.pairs import Head
+from gpu_check.results import HeadResult
+from gpu_check.summary import layer_means, summarise, verdict
+from gpu_check.visibility import Visibility
+from tappa_theory.errors import InputError
+from tappa_theory.rope import Rope, to_channels, unrotate
+
+
+@dataclass
+class CheckResult:
+    """Results of the heads checked so far."""
+
+    heads: list[HeadResult] = field(default_factory=list)
+    exemplars: Exemplars = field(default_factory=Exemplars)
+
+    @property
+    def verdict(self) -> str:
+        """ "holds", "violated" or "undecided"."""
+        return verdict(self.heads)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What all heads say together, as in check.json."""
+        return summarise(self.heads)
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """Means by layer, as in check.json."""
+        return layer_means(self.heads)
+
+
+class Checker:
+    """Measures layer after layer, the heads of a layer side by side on the processor's cores."""
+
+    def __init__(self, lag: int | None = None, threads: int | None = None) -> None:
+        self.lag = lag
+        self.threads = threads or os.cpu_count() or 1
+        self.result = CheckResult()
+
+    def add_layer(
+        self,
+        layer: int,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        rope: Rope,
+        *,
+        scale: float,
+        visibility: Visibility,
+        softcap: float | None = None,
+        angle_deviation: float | None = None,
+    ) -> None:
+        """Measure every head of a layer: queries (H, T, d), keys (H_kv, T, d), after RoPE."""
+        subjects = list(
+            _subjects(layer, queries, keys, rope, scale, visibility, softcap, angle_deviation)
+        )
+        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                measured = list(pool.map(lambda subject: measure(subject, self.lag), subjects))
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        for head in measured:
+            self._keep(head, softcap)
+
+    def _keep(self, measured: Measured, softcap: float | None) -> None:
+        self.result.heads.append(measured.result)
+        self.result.exemplars.offer(measured, softcap)
+
+
+def _subjects(
+    layer: int,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    rope: Rope,
+    scale: float,
+    visibility: Visibility,
+    softcap: float | None,
+    angle_deviation: float | None,
+) -> Iterator[Subject]:
+    heads, length, _ = queries.shape
+    kv_heads = keys.shape[0]
+    if heads % kv_heads or keys.shape[1] != length:
+        raise InputError(
+            f"layer {layer}: queries {tuple(queries.shape)} and keys {tuple(keys.shape)} do not fit "
+            "together; pass (heads, T, d) and (kv_heads, T, d)"
+        )
+    queries, keys = queries.detach().to(torch.float64), keys.detach().to(torch.float64)
+    positions = torch.arange(length, device=queries.device)
+    z = unrotate(to_channels(queries, rope), rope, positions)
+    w = unrotate(to_channels(keys, rope), rope, positions)
+    for index in range(heads):
+        kv_head = index // (heads // kv_heads)
+        yield Subject(
+            layer=layer,
+            index=index,
+            kv_head=kv_head,
+            query=queries[index],
+            key=keys[kv_head],
+            head=Head(z[index], w[kv_head], rope, scale, visibility),
+            softcap=softcap,
+            angle_deviation=angle_deviation,
+        )
+
+
+def check(
+    q: Any,
+    k: Any,
+    rope: Rope,
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    valid: Any | None = None,
+    lag: int | None = None,
+) -> CheckResult:
+    """Check the theorems on every visible pair of the heads of one layer.
+
+    q: (heads, T, d), k: (kv_heads, T, d), after RoPE, numpy or torch, row p at position p.
+    rope: how they were rotated. scale: softmax scale, default 1/sqrt(d). window: sliding window.
+    softcap: of the logits. valid: (T,), false on padding. lag: period of the seasonal theorem,
+    default the lag at which the queries are most alike.
+
+    Raises InputError if shapes, lag or numbers do not fit.
+    """
+    queries, keys = torch.as_tensor(q), torch.as_tensor(k)
+    for name, tensor in (("q", queries), ("k", keys)):
+        if tensor.ndim != 3:
+            raise InputError(f"{name} has shape {tuple(tensor.shape)}; pass (heads, T, head_dim)")
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{name} holds NaN or infinite numbers; repair the capture")
+    length = queries.shape[1]
+    check_lag(lag, length)
+    checker = Checker(lag)
+    checker.add_layer(
+        0,
+        queries,
+        keys,
+        rope,
+        scale=rope.head_dim**-0.5 if scale is None else scale,
+        visibility=Visibility(length, window, None if valid is None else torch.as_tensor(valid)),
+        softcap=softcap,
+    )
+    return checker.result
+
+
+def check_lag(lag: int | None, length: int) -> None:
+    """Raise InputError unless the lag lies in 1..T-1."""
+    if lag is not None and not 1 <= lag < length:
+        raise InputError(f"--lag {lag} does not fit {length} tokens; use 1 to {length - 1}")

@@ -1,0 +1,81 @@
+"""The local maxima of a head's rows against the displacement the periodic theorem allows.
+
+Where kappa_j < 1, a local maximum at distance j = t - i must lie within theta_*/2 + arcsin kappa_j
+of the crest of the dominant channel (or within arcsin kappa_j - theta_*/2 of its trough). The sums
+in kappa_j are generated from the theorem's expressions; see `theorems.periodic_sequential`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from gpu_check.pairs import TiledCheck
+from tappa_theory.separable import separate
+from tappa_theory.theorems import THEOREMS
+
+MARGIN = 1e-9
+"""Angle, radians, by which a maximum must lie outside to count: far above float64 rounding."""
+
+
+@dataclass(frozen=True)
+class Maxima:
+    """pairs: interior pairs looked at. binding: those with kappa_j < 1. tested: local maxima among
+    the binding ones. outside: tested maxima outside the allowed displacement."""
+
+    pairs: int
+    binding: int
+    tested: int
+    outside: int
+
+
+def check_maxima(check: TiledCheck, star: int) -> Maxima:
+    """Test every local maximum of every row; star: the frequency-dominant channel."""
+    head, length = check.head, check.head.visibility.length
+    sums = THEOREMS["periodic_sequential"].auxiliary
+    values = dict(check.values)
+    minor = torch.ones_like(values["theta"])
+    minor[star] = 0.0
+    middle = head.w[1:-1]
+    values |= {"minor": minor, "major": 1.0 - minor, "w": middle}
+    slow = separate(sums["slow_rotation"])
+    drift = separate(sums["neighbour_drift"])
+    dominant = separate(sums["dominant_rotation"])
+    after, before = values | {"w_u": head.w[2:]}, values | {"w_u": head.w[:-2]}
+    queries = slow.query_features(values), drift.query_features(values)
+    keys = slow.key_features(values), drift.key_features(after), drift.key_features(before)
+    query_star = dominant.query_features(values)[:, star]
+    key_star = dominant.key_features(values)[:, star]
+    half = float(values["theta"][star]) / 2
+    turn = torch.exp(1j * values["t"][:, 0] * values["theta"][star])
+    query_phase = torch.angle(head.z[:, star] * turn)
+    key_phase = torch.angle(head.w[:, star] * turn)
+    counts = [0, 0, 0, 0]
+    for t0 in range(0, length, check.tile):
+        rows = slice(t0, min(t0 + check.tile, length))
+        # Keys with both neighbours; `columns` counts from the second key.
+        for i0 in range(0, min(rows.stop, length - 2), check.tile):
+            columns = slice(i0, min(i0 + check.tile, length - 2))
+            t = torch.arange(rows.start, rows.stop, device=head.z.device)
+            i = torch.arange(columns.start, columns.stop, device=head.z.device) + 1
+            visible = head.visibility.block(t, i + 1) & head.visibility.block(t, i - 1)
+            if not bool(visible.any()):
+                continue
+            drifts = [queries[1][rows] @ key[columns].T for key in keys[1:]]
+            numerator = queries[0][rows] @ keys[0][columns].T + torch.maximum(*drifts)
+            kappa = numerator / (query_star[rows, None] * key_star[None, columns]).clamp(min=1e-300)
+            binding = visible & (kappa < 1)
+            counts[0] += int(torch.count_nonzero(visible))
+            found = int(torch.count_nonzero(binding))
+            if not found:
+                continue
+            counts[1] += found
+            wide = slice(columns.start, columns.stop + 2)
+            logits = check.query_logit[rows] @ check.key_logit[wide].T
+            peak = (logits[:, 1:-1] > logits[:, :-2]) & (logits[:, 1:-1] >= logits[:, 2:]) & binding
+            phase = query_phase[rows, None] - key_phase[None, wide][:, 1:-1]
+            phase = torch.atan2(torch.sin(phase), torch.cos(phase)).abs()
+            reach = torch.arcsin(kappa.clamp(max=1.0)) + MARGIN
+            allowed = (phase <= half + reach) | (torch.pi - phase <= reach - half)
+            counts[2] += int(torch.count_nonzero(peak))
+            counts[3] += int(torch.count_nonzero(peak & ~allowed))
+    return Maxima(*counts)

@@ -1,0 +1,167 @@
+"""What all heads of a check say together: agreement, hypotheses, informativeness, drift."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpu_check.heads import rank_correlation
+from gpu_check.results import HeadResult
+from tappa_theory.patterns import PATTERNS
+from tappa_theory.theorems import SHIFT_THEOREMS, THEOREMS
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are there, None if there are none."""
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
+
+
+def agreement(pairs: Sequence[tuple[str, str]]) -> tuple[float | None, float | None]:
+    """(share of equal labels, Cohen's kappa) of (one, other) labels.
+
+    kappa = (p_o - p_e) / (1 - p_e), with p_e the agreement expected from the two label counts;
+    None where p_e = 1 (both always say the same).
+    """
+    if not pairs:
+        return None, None
+    n = len(pairs)
+    observed = sum(one == other for one, other in pairs) / n
+    first, second = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
+    chance = sum(first[label] * second[label] for label in first) / n**2
+    return observed, None if chance == 1 else (observed - chance) / (1 - chance)
+
+
+def summarise(heads: Sequence[HeadResult]) -> dict[str, Any]:
+    """The "summary" of check.json."""
+    return {
+        "patterns": _patterns(heads),
+        "theorems": {name: _theorem(name, heads) for name in SHIFT_THEOREMS},
+        "drift": _drift(heads),
+        "predictability": {
+            "mean": mean(head.predictability for head in heads),
+            "spearman_q_similarity": _across(
+                heads,
+                lambda head: head.q_similarity["adjacent_pre"],
+                lambda head: head.predictability,
+            ),
+        },
+        "q_similarity": _means(heads, "q_similarity"),
+        "k_similarity": _means(heads, "k_similarity"),
+        "kappa_below_one": sum(head.kappa is not None and head.kappa < 1 for head in heads),
+    }
+
+
+def layer_means(heads: Sequence[HeadResult]) -> list[dict[str, Any]]:
+    """The "layers" of check.json: means over the heads of each layer."""
+    answer = []
+    for layer in sorted({head.layer for head in heads}):
+        members = [head for head in heads if head.layer == layer]
+        answer.append(
+            {
+                "layer": layer,
+                "q_similarity": _means(members, "q_similarity"),
+                "k_similarity": _means(members, "k_similarity"),
+                "predictability": mean(head.predictability for head in members),
+            }
+        )
+    return answer
+
+
+def verdict(heads: Sequence[HeadResult]) -> str:
+    """ "violated" if any pair violates its bound, else "undecided" if any is, else "holds"."""
+    results = [result for head in heads for result in head.theorems.values()]
+    if any(result.violations for result in results):
+        return "violated"
+    undecided = not results or any(result.undecided for result in results)
+    return "undecided" if undecided else "holds"
+
+
+def _means(heads: Sequence[HeadResult], name: str) -> dict[str, float | None]:
+    if not heads:
+        return {}
+    return {key: mean(getattr(head, name)[key] for head in heads) for key in getattr(heads[0], name)}
+
+
+def _patterns(heads: Sequence[HeadResult]) -> dict[str, Any]:
+    labelled = [
+        (head.pattern_predicted, head.pattern_observed)
+        for head in heads
+        if head.pattern_predicted is not None and head.pattern_observed is not None
+    ]
+    published = [
+        (head.pattern_published, head.pattern_observed)
+        for head in heads
+        if head.pattern_published is not None and head.pattern_observed is not None
+    ]
+    share, kappa = agreement(labelled)
+    published_share, published_kappa = agreement(published)
+    observed = Counter(seen for _, seen in labelled)
+    confusion = Counter(labelled)
+    return {
+        "heads": len(labelled),
+        "agreement": share,
+        "cohen_kappa": kappa,
+        "majority_agreement": max(observed.values()) / len(labelled) if labelled else None,
+        "published_agreement": published_share,
+        "published_cohen_kappa": published_kappa,
+        "observed": {name: observed[name] for name in PATTERNS},
+        "confusion": {
+            predicted: {seen: confusion[predicted, seen] for seen in PATTERNS}
+            for predicted in PATTERNS
+        },
+    }
+
+
+def _theorem(name: str, heads: Sequence[HeadResult]) -> dict[str, Any]:
+    of_head = [(head, head.theorems[name]) for head in heads]
+    applicable = [(head, result) for head, result in of_head if result.applicable]
+    pairs = sum(result.pairs for _, result in applicable)
+    informative = sum((result.informative or 0.0) * result.pairs for _, result in applicable)
+    top = max(applicable, key=lambda entry: entry[1].max_ratio or 0.0, default=None)
+    checked = [result for _, result in applicable if result.published_checked is not None]
+    answer: dict[str, Any] = {
+        "applicable_heads": len(applicable),
+        "hypotheses_met_heads": sum(bool(r.hypotheses.get("met")) for _, r in applicable),
+        "pairs": pairs,
+        "violations": sum(result.violations for _, result in applicable),
+        "undecided": sum(result.undecided for _, result in applicable),
+        "max_ratio": top[1].max_ratio if top else None,
+        "worst": None,
+        "informative": informative / pairs if pairs else None,
+        "published_violations": sum(result.published_violations or 0 for result in checked),
+        "published_checked": sum(result.published_checked or 0 for result in checked),
+        "published_counted": THEOREMS[name].published.counted,
+    }
+    if top is not None and top[1].worst is not None:
+        answer["worst"] = {"layer": top[0].layer, "head": top[0].head, **top[1].worst}
+    return answer
+
+
+def _drift(heads: Sequence[HeadResult]) -> dict[str, float | None]:
+    def median(key: str) -> float | None:
+        values = [head.drift[key] for head in heads if head.drift[key] is not None]
+        return float(np.median(np.array(values))) if values else None
+
+    return {
+        "spearman_cosine_kl": median("spearman_cosine_kl"),
+        "spearman_key_metric_kl": median("spearman_key_metric_kl"),
+        "heads_spearman_q_similarity_kl": _across(
+            heads, lambda head: head.q_similarity["adjacent_post"], lambda head: head.drift["kl"]
+        ),
+        "heads_spearman_key_metric_kl": _across(
+            heads, lambda head: head.drift["key_metric"], lambda head: head.drift["kl"]
+        ),
+        "kl": mean(head.drift["kl"] for head in heads),
+        "key_metric": mean(head.drift["key_metric"] for head in heads),
+        "kl_bound": mean(head.drift["kl_bound"] for head in heads),
+    }
+
+
+def _across(heads: Sequence[HeadResult], first: Any, second: Any) -> float | None:
+    both = [(first(head), second(head)) for head in heads]
+    both = [(x, y) for x, y in both if x is not None and y is not None]
+    if not both:
+        return None
+    return rank_correlation(np.array([x for x, _ in both]), np.array([y for _, y in both]))
