@@ -89,7 +89,7 @@ def observe(
     rows = torch.arange(first, length, device=device)
     row_std = torch.zeros(length, dtype=torch.float64, device=device)
     column_sum = torch.zeros(length, dtype=torch.float64, device=device)
-    steps = _Steps(length)
+    steps = _Steps(visibility)
     for block in blocks:
         row_std[block.rows] = _row_std(block)
         steps.add(block)
@@ -137,8 +137,9 @@ def _observed_part(block: Block, first: int) -> Block | None:
 class _Steps:
     """Collects what the steps from one row to the next show."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, visibility: Visibility) -> None:
+        # Only then can a row lose keys that the row before could see.
+        self.shrinking = visibility.window is not None or visibility.valid is not None
         self.recall: list[np.ndarray] = []
         self.divergence: list[np.ndarray] = [np.zeros(0)]
         self.key_metric: list[np.ndarray] = [np.zeros(0)]
@@ -147,21 +148,17 @@ class _Steps:
     def add(self, block: Block) -> None:
         if len(block.rows) < 2:
             return
-        common = block.visible[:-1] & block.visible[1:]
-        attention = torch.where(common, block.attention[:-1], 0.0)
-        total = attention.sum(dim=1, keepdim=True)
-        attention /= torch.where(total > 0, total, 1.0)
-        change = torch.where(common, block.logits[1:] - block.logits[:-1], 0.0)
-        highest = torch.where(common, change, -torch.inf).amax(dim=1)
-        lowest = torch.where(common, change, torch.inf).amin(dim=1)
-        seen = common.any(dim=1)
-        self.oscillation.append(torch.where(seen, highest - lowest, 0.0).cpu().numpy())
-        self.key_metric.append(drift.key_metric_drift(change, attention).cpu().numpy())
-        divergence = torch.where(seen, drift.step_divergence(change, attention), 0.0)
-        self.divergence.append(divergence.clamp(min=0.0).cpu().numpy())
+        attention = block.attention[:-1]
+        if self.shrinking:
+            attention = attention * (block.visible[:-1] & block.visible[1:])
+            total = attention.sum(dim=1, keepdim=True)
+            attention = attention / torch.where(total > 0, total, 1.0)
+        change = drift.step_change(block.logits[1:] - block.logits[:-1], attention)
+        self.divergence.append(change.divergence.cpu().numpy())
+        self.key_metric.append(change.key_metric.cpu().numpy())
+        self.oscillation.append(change.oscillation.cpu().numpy())
         if block.attention.shape[1] > TOP:
-            recall = shift_aware_recall(block.attention)
-            self.recall.append(torch.where(seen, recall, torch.nan).cpu().numpy())
+            self.recall.append(shift_aware_recall(block.attention).cpu().numpy())
         else:
             self.recall.append(np.full(len(block.rows) - 1, np.nan))
 

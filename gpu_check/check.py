@@ -65,7 +65,9 @@ class Checker:
         subjects = list(
             _subjects(layer, queries, keys, rope, scale, visibility, softcap, angle_deviation)
         )
-        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            self.threads, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             try:
                 measured = list(pool.map(lambda subject: measure(subject, self.lag), subjects))
             except KeyboardInterrupt:

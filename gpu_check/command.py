@@ -28,7 +28,9 @@ def check(
     ] = None,
     tokens: Annotated[
         int | None,
-        typer.Option("--tokens", metavar="N", help=f"Tokens of the text; default {DEFAULT_TOKENS}."),
+        typer.Option(
+            "--tokens", metavar="N", help=f"Tokens of the text; default {DEFAULT_TOKENS}."
+        ),
     ] = None,
     layers: Annotated[
         str | None, typer.Option("--layers", metavar="A:B", help="Layers A to B-1; default all.")
@@ -66,6 +68,4 @@ def _stage(out: Path) -> int:
     return run(Job(), out, report=False)
 
 
-COMMAND = Command(
-    "check", "The theorems on every head of a real checkpoint.", check, stage=_stage
-)
+COMMAND = Command("check", "The theorems on every head of a real checkpoint.", check, stage=_stage)

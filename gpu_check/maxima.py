@@ -60,11 +60,14 @@ def check_maxima(check: TiledCheck, star: int) -> Maxima:
             visible = head.visibility.block(t, i + 1) & head.visibility.block(t, i - 1)
             if not bool(visible.any()):
                 continue
-            drifts = [queries[1][rows] @ key[columns].T for key in keys[1:]]
-            numerator = queries[0][rows] @ keys[0][columns].T + torch.maximum(*drifts)
-            kappa = numerator / (query_star[rows, None] * key_star[None, columns]).clamp(min=1e-300)
-            binding = visible & (kappa < 1)
             counts[0] += int(torch.count_nonzero(visible))
+            numerator = queries[0][rows] @ keys[0][columns].T
+            denominator = query_star[rows, None] * key_star[None, columns]
+            if not bool((visible & (numerator < denominator)).any()):
+                continue  # the slow channels alone make kappa_j at least 1
+            drifts = [queries[1][rows] @ key[columns].T for key in keys[1:]]
+            kappa = (numerator + torch.maximum(*drifts)) / denominator.clamp(min=1e-300)
+            binding = visible & (kappa < 1)
             found = int(torch.count_nonzero(binding))
             if not found:
                 continue

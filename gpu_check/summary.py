@@ -81,7 +81,9 @@ def verdict(heads: Sequence[HeadResult]) -> str:
 def _means(heads: Sequence[HeadResult], name: str) -> dict[str, float | None]:
     if not heads:
         return {}
-    return {key: mean(getattr(head, name)[key] for head in heads) for key in getattr(heads[0], name)}
+    return {
+        key: mean(getattr(head, name)[key] for head in heads) for key in getattr(heads[0], name)
+    }
 
 
 def _patterns(heads: Sequence[HeadResult]) -> dict[str, Any]:

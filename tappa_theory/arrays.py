@@ -55,6 +55,15 @@ def as_complex128(x: Array) -> Array:
     return xp.astype(x, xp.complex128, copy=False)
 
 
+def real_vectors(x: Array) -> Array:
+    """Vectors (..., d) in float64 as they are, channels (..., M) as their (..., 2M) components."""
+    xp = namespace(x)
+    if xp.isdtype(x.dtype, "complex floating"):
+        x = as_complex128(x)
+        return xp.concat([xp.real(x), xp.imag(x)], axis=-1)
+    return as_float64(x)
+
+
 def to_numpy(x: Array) -> np.ndarray:
     """`x` as a numpy array in main memory, without its gradient history."""
     if array_api_compat.is_torch_array(x):

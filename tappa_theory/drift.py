@@ -1,6 +1,8 @@
 """How far a query moves in one step: in plain distance, and in the metric of the attended keys."""
 
-from tappa_theory.arrays import Array, as_complex128, as_float64, namespace
+from dataclasses import dataclass
+
+from tappa_theory.arrays import Array, as_float64, namespace, real_vectors
 from tappa_theory.errors import InputError
 
 
@@ -13,44 +15,60 @@ def relative_drift(x: Array, step: int = 1) -> Array:
     if step < 1:
         raise InputError(f"a step of {step} positions given; pass a step of 1 or more")
     xp = namespace(x)
-    x = as_complex128(x)
+    x = real_vectors(x)
     base = xp.linalg.vector_norm(x[..., :-step, :], axis=-1)
     moved = xp.linalg.vector_norm(x[..., step:, :] - x[..., :-step, :], axis=-1)
     safe = xp.where(base > 0, base, xp.ones_like(base))
     return xp.where(base > 0, moved / safe, xp.zeros_like(base))
 
 
-def key_metric_drift(difference: Array, attention: Array) -> Array:
-    """Half the variance, under the attention row, of what a query step does to the logits.
+@dataclass(frozen=True)
+class StepChange:
+    """What one query step changes in the attention on the keys of the earlier row, (...) each.
 
-    With difference = lambda * (K dq), so a_{t+1,i} - a_{t,i} over the keys i of row t, this is
-    (1/2) lambda^2 dq^T Cov_P(k) dq, the second-order value of KL(P_t || P_{t+1}) on those keys.
+    divergence: KL(P_t || P_{t+1}), nats. key_metric: its second-order value, nats.
+    oscillation: omega, largest minus smallest logit change, over the keys with attention.
+    """
 
-    difference: (..., T) logit differences; attention: (..., T) the row P_t, 0 on hidden keys.
-    Returns (...), nats.
+    divergence: Array
+    key_metric: Array
+    oscillation: Array
+
+
+def step_change(difference: Array, attention: Array) -> StepChange:
+    """Measure a query step from the logit changes a_{t+1,i} - a_{t,i} and the attention row P_t.
+
+    With difference D = lambda * (K dq):  KL = log E_P e^D - E_P D, and to second order
+    (1/2) Var_P D = (1/2) lambda^2 dq^T Cov_P(k) dq: drift in the metric of the attended keys.
+
+    difference: (..., T) logit changes, ignored where the attention is 0. attention: (..., T).
     """
     xp = namespace(difference, attention)
-    return 0.5 * xp.sum(attention * _centred(difference, attention) ** 2, axis=-1)
+    difference = as_float64(difference)
+    visible = attention > 0
+    zero = xp.zeros_like(difference)
+    difference = xp.where(visible, difference, zero)
+    mean = xp.sum(attention * difference, axis=-1)
+    # Hidden keys are set to the mean, which changes neither extreme.
+    centred = xp.where(visible, difference - mean[..., None], zero)
+    largest = xp.max(centred, axis=-1)
+    weighted = attention * centred
+    # exp must not overflow: the largest value is taken out first.
+    rest = xp.sum(attention * xp.exp(centred - largest[..., None]), axis=-1)
+    some = rest > 0
+    divergence = largest + xp.log(xp.where(some, rest, xp.ones_like(rest)))
+    return StepChange(
+        divergence=xp.clip(xp.where(some, divergence, xp.zeros_like(rest)), 0, None),
+        key_metric=0.5 * xp.sum(weighted * centred, axis=-1),
+        oscillation=largest - xp.min(centred, axis=-1),
+    )
+
+
+def key_metric_drift(difference: Array, attention: Array) -> Array:
+    """`StepChange.key_metric` alone: half the variance of the logit change under the attention."""
+    return step_change(difference, attention).key_metric
 
 
 def step_divergence(difference: Array, attention: Array) -> Array:
-    """KL(P_t || P_{t+1}) on the keys of row t, exactly: log E_P e^D - E_P D, nats, shape (...).
-
-    difference, attention: as in `key_metric_drift`.
-    """
-    xp = namespace(difference, attention)
-    centred = _centred(difference, attention)
-    # exp must not overflow: the largest value is taken out first
-    largest = xp.max(centred, axis=-1)
-    rest = xp.sum(attention * xp.exp(centred - largest[..., None]), axis=-1)
-    return largest + xp.log(rest)
-
-
-def _centred(difference: Array, attention: Array) -> Array:
-    """`difference` less its mean under `attention`, float64; 0 on hidden keys."""
-    xp = namespace(difference, attention)
-    visible = attention > 0
-    zero = xp.zeros_like(as_float64(difference))
-    difference = xp.where(visible, as_float64(difference), zero)
-    mean = xp.sum(attention * difference, axis=-1)
-    return xp.where(visible, difference - mean[..., None], zero)
+    """`StepChange.divergence` alone: KL(P_t || P_{t+1}) on the keys of row t, nats."""
+    return step_change(difference, attention).divergence

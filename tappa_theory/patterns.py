@@ -109,15 +109,20 @@ def _lines(sums: np.ndarray, counts: np.ndarray, rows: np.ndarray) -> np.ndarray
 def columns_of(sums: Array, rows: Array) -> np.ndarray:
     """(T,) bool: which keys are columns, from `column_sums` of one head over all `rows`."""
     numbers = to_numpy(rows)
-    counts = (distances(numbers, sums.shape[-1]) >= THRESHOLDS.local).sum(axis=0)
+    counts = _rows_from(numbers, np.arange(sums.shape[-1]) + THRESHOLDS.local)
     return _lines(to_numpy(sums), counts, numbers)
+
+
+def _rows_from(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """How many of the rows (ascending) lie at each position or later."""
+    return len(rows) - np.searchsorted(rows, positions)
 
 
 def read_lines(column_sum: Array, offset_sum: Array, rows: Array) -> Lines:
     """The lines of one head from its `column_sums` and `offset_sums`, (T,), over all `rows`."""
     numbers, length = to_numpy(rows), column_sum.shape[-1]
     columns = columns_of(column_sum, rows)
-    reach = np.array([(numbers >= offset).sum() for offset in range(length)])
+    reach = _rows_from(numbers, np.arange(length))
     offset_totals = to_numpy(offset_sum)
     offsets = _lines(offset_totals, reach, numbers)
     return Lines(

@@ -120,5 +120,3 @@ def predict_published(
 def predicted_offset(lines: patterns.Lines) -> int | None:
     """The nearest predicted offset, None where none is predicted."""
     return lines.offsets[0] if lines.offsets else None
-
-

@@ -10,22 +10,14 @@ Raises InputError where nothing is left to average or a counted vector is not fi
 
 from typing import Any
 
-from tappa_theory.arrays import Array, as_complex128, as_float64, namespace
+from tappa_theory.arrays import Array, namespace, real_vectors
 from tappa_theory.errors import InputError
-
-
-def _real(x: Array) -> Array:
-    xp = namespace(x)
-    if xp.isdtype(x.dtype, "complex floating"):
-        x = as_complex128(x)
-        return xp.concat([xp.real(x), xp.imag(x)], axis=-1)
-    return as_float64(x)
 
 
 def _unit(x: Array, valid: Array | None) -> tuple[Array, Array]:
     """Unit vectors (zero where excluded), float64, and which rows count, both of x's kind."""
     xp = namespace(x)
-    x = _real(x)
+    x = real_vectors(x)
     norm = xp.linalg.vector_norm(x, axis=-1)
     present = xp.ones_like(norm, dtype=xp.bool) if valid is None else valid != 0
     if bool(xp.any(present & ~xp.isfinite(norm))):

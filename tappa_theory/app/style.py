@@ -172,8 +172,6 @@ def _path_data(path: Any) -> str:
     parts = []
     for points, code in path.iter_segments(simplify=False):
         command = _COMMANDS[int(code)]
-        numbers = [] if command == "Z" else [
-            f"{x:.1f} {-y:.1f}" for x, y in points.reshape(-1, 2)
-        ]
+        numbers = [] if command == "Z" else [f"{x:.1f} {-y:.1f}" for x, y in points.reshape(-1, 2)]
         parts.append(command + " ".join(numbers))
     return "".join(parts)

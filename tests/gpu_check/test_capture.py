@@ -231,8 +231,8 @@ def test_loss_needs_two_tokens_and_a_head() -> None:
 def test_angle_deviation_is_the_rounding_of_cos_and_sin() -> None:
     half = captured(build(dtype=torch.bfloat16), tokens())[0]
     assert half.queries.dtype == torch.bfloat16
-    # relative errors of at most 2^-9 in cos and sin turn the angle by at most 2^-9
-    assert 2**-12 < half.angle_deviation <= 2**-9
+    # relative errors of at most 2^-8 in cos and sin turn the angle by at most 2^-8
+    assert 2**-12 < half.angle_deviation <= 2**-8
     full = captured(build(), tokens())[0]
     # an angle below 48 radians carries a few float32 roundings
     assert 0 < full.angle_deviation < 48 * 8 * FLOAT32_UNIT

@@ -12,7 +12,7 @@ from tappa_theory.energy import channel_energy
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
 from tappa_theory.separable import evaluate
-from tappa_theory.shift_identity import BOUND, KEY_DRIFT, SHIFT_DIFFERENCE, bound_at
+from tappa_theory.shift_identity import BOUND, KEY_DRIFT, SHIFT_DIFFERENCE, bound_at, z, z_s
 from tappa_theory.theorems import SHIFT_THEOREMS, THEOREMS, PublishedForm, theorem
 
 U64 = 2.0**-53
@@ -219,6 +219,11 @@ def test_the_published_arc_is_longer_than_its_chord(radius):
     assert form.counted == "steps"
     assert at(form.observed) == sp.pi / 3
     assert at(form.bound) == 1
+    # the smaller of the two norms is what the chord is compared with
+    exact["z_s"] *= 3
+    assert at(form.observed) == sp.pi / 3
+    assert at(form.bound) == sp.sqrt(7)
+    assert at(form.bound.subs({z: z_s, z_s: z}, simultaneous=True)) == sp.sqrt(7)
 
 
 @quick
