@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,11 +66,12 @@ class Checker:
         subjects = list(
             _subjects(layer, queries, keys, rope, scale, visibility, softcap, angle_deviation)
         )
+        # Heads are independent, and one thread each wastes less than threads inside small tiles.
         with ThreadPoolExecutor(
             self.threads, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
             try:
-                measured = list(pool.map(lambda subject: measure(subject, self.lag), subjects))
+                measured = list(pool.map(partial(measure, lag=self.lag), subjects))
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

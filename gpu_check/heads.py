@@ -266,20 +266,23 @@ def _hypotheses(
     assert energy is not None
     s, u = claim.shift
     valid = head.visibility.valid
-    measured: dict[str, float | bool | None] = {}
+    drifts: dict[str, float | None] = {}
     if s:
-        measured["query_drift"] = mean_drift(head.z, valid, s)
+        drifts["query_drift"] = mean_drift(head.z, valid, s)
     if u:
-        measured["key_drift"] = mean_drift(head.w, valid, u)
-    met = all(value is not None and value <= SMALL_DRIFT for value in measured.values())
+        drifts["key_drift"] = mean_drift(head.w, valid, u)
+    met = all(value is not None and value <= SMALL_DRIFT for value in drifts.values())
+    measured: dict[str, float | bool | None] = {**drifts}
     if name == "periodic_sequential":
         kappa, curvature = energy.kappa, energy.curvature
-        assert kappa is not None and curvature is not None
+        assert kappa is not None
+        assert curvature is not None
         measured |= {"kappa": kappa, "curvature": curvature}
         met = met and kappa**2 + curvature**2 < 1
     elif s != u:
-        measured["rotation"] = rotation_share(energy.energy, head.rope, claim.shift)
-        met = met and measured["rotation"] <= SMALL_ROTATION
+        rotation = rotation_share(energy.energy, head.rope, claim.shift)
+        measured["rotation"] = rotation
+        met = met and rotation <= SMALL_ROTATION
     if name == "seasonal":
         one = [0.0] * len(energy.energy)
         one[energy.dominant_channel] = 1.0

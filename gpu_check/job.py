@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -44,7 +45,7 @@ class Job:
 
 
 def run(job: Job, out: Path, report: bool = True) -> int:
-    """Run a check and write check.json, heads.parquet, exemplars.npz, figures and report into `out`.
+    """Run a check; write check.json, heads.parquet, exemplars.npz, figures and report into `out`.
 
     An interrupt leaves the finished layers in valid files marked "complete": false. Returns 0 if
     every bound holds, 1 if a pair is violated or undecided. Raises InputError on bad input.
@@ -263,7 +264,7 @@ class _CaptureRun(_Run):
                 bar.advance()
 
 
-def _rope_groups(by_layer: dict[int, Rope]) -> list[dict[str, Any]]:
+def _rope_groups(by_layer: Mapping[int, Rope]) -> list[dict[str, Any]]:
     """One entry per distinct RoPE, with its layers."""
     groups: dict[Rope, list[int]] = {}
     for layer, rope in by_layer.items():
@@ -284,7 +285,7 @@ def _rope_groups(by_layer: dict[int, Rope]) -> list[dict[str, Any]]:
 
 def _write(run_: _Run, folder: Path, clock: _Clock, complete: bool) -> dict[str, Any]:
     result = run_.checker.result
-    document = {
+    document: dict[str, Any] = {
         "schema": 1,
         "complete": complete,
         "verdict": result.verdict,
@@ -345,7 +346,7 @@ def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _write_maps(result: CheckResult, path: Path) -> None:
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **result.exemplars.maps)
+        np.savez_compressed(file, **result.exemplars.maps)  # type: ignore[arg-type]
 
 
 def _figures(folder: Path, report: bool) -> None:

@@ -168,7 +168,7 @@ class TiledCheck:
 def _hidden_mask(
     visibility: Visibility, ends: _Tile, moved: _Tile, device: torch.device
 ) -> torch.Tensor | None:
-    """Mask of the hidden pairs of a tile, None if all are hidden; shared by the heads of a layer."""
+    """Mask of the hidden pairs of a tile, None if all are; shared by the heads of a layer."""
     before, after = (
         visibility.block(*(torch.arange(*part, device=device) for part in tile))
         for tile in (ends, moved)
@@ -253,8 +253,9 @@ class _Prepared:
             result.worst_observed = float(observed[row, column])
             result.worst_bound = float(limit[row, column])
         if self.published is not None:
-            result.published_checked += pairs
-            result.published_violations += self.published(observed, rows, columns, buffers[1])
+            failed = self.published(observed, rows, columns, buffers[1])
+            result.published_checked = (result.published_checked or 0) + pairs
+            result.published_violations = (result.published_violations or 0) + failed
 
     def _compare(self, slack: torch.Tensor, rows: slice, columns: slice) -> None:
         query_error, key_error = self.query_error[rows], self.key_error[columns]

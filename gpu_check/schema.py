@@ -1,4 +1,4 @@
-"""The JSON Schema of check.json, and the validation every check.json passes before it is written."""
+"""The JSON Schema of check.json, which every check.json passes before it is written."""
 
 import json
 from importlib.resources import files

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-Report = Callable[[str, int, "int | None"], None]
-"""A function `report(description, done, total)`; total is None while it is unknown."""
+
+class Report(Protocol):
+    """Is told how far a piece of work is."""
+
+    def __call__(self, description: str, done: int | None, total: int | None) -> None:
+        """done: steps done, None for a notice without steps. total: None while it is unknown."""
 
 
 class ProgressBar:
@@ -57,7 +61,10 @@ class _Bars:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def report(self, description: str, done: int, total: int | None) -> None:
+    def report(self, description: str, done: int | None, total: int | None) -> None:
+        if done is None:
+            self._progress.console.print(description, markup=False, highlight=False)
+            return
         if description not in self._tasks:
             self._tasks[description] = self._progress.add_task(description, total=total)
         self._progress.update(self._tasks[description], completed=done, total=total)
@@ -68,7 +75,10 @@ class _Lines:
         self._started: dict[str, float] = {}
         self._finished: set[str] = set()
 
-    def report(self, description: str, done: int, total: int | None) -> None:
+    def report(self, description: str, done: int | None, total: int | None) -> None:
+        if done is None:
+            print(description, file=sys.stderr, flush=True)
+            return
         if description not in self._started:
             self._started[description] = time.monotonic()
             print(f"{description} ...", file=sys.stderr, flush=True)
