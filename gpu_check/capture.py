@@ -292,7 +292,6 @@ def _registered(model: Any, tap: _Tap) -> Iterator[None]:
 def _configs(model: Any) -> list[Any]:
     """Every configuration that a part of the model reads, once."""
     found = [getattr(module, "config", None) for module in model.modules()]
-    found.append(model.config.get_text_config())
     distinct = {id(config): config for config in found}
     return [each for each in distinct.values() if hasattr(each, "_attn_implementation_internal")]
 

@@ -97,7 +97,7 @@ def _subjects(
     kv_heads = keys.shape[0]
     if heads % kv_heads or keys.shape[1] != length:
         raise InputError(
-            f"layer {layer}: queries {tuple(queries.shape)} and keys {tuple(keys.shape)} do not fit "
+            f"layer {layer}: queries {tuple(queries.shape)}, keys {tuple(keys.shape)} do not fit "
             "together; pass (heads, T, d) and (kv_heads, T, d)"
         )
     queries, keys = queries.detach().to(torch.float64), keys.detach().to(torch.float64)

@@ -322,6 +322,7 @@ def longrope_model() -> Any:
     rope = {
         "rope_type": "longrope",
         "rope_theta": 1e4,
+        "factor": 4.0,
         "short_factor": [1.0] * 8,
         "long_factor": [4.0] * 8,
         "original_max_position_embeddings": 32,
@@ -347,6 +348,7 @@ def state(model: Any) -> dict[str, Any]:
         "forward": {name: "forward" in vars(module) for name, module in modules},
         "attributes": {name: sorted(vars(module)) for name, module in modules},
         "buffers": {name: buffer.tolist() for name, buffer in model.named_buffers()},
+        "storage": {name: buffer.data_ptr() for name, buffer in model.named_buffers()},
         "attention": dict(AttentionInterface._global_mapping),
         "masks": dict(AttentionMaskInterface._global_mapping),
         "gradients": torch.is_grad_enabled(),
@@ -425,6 +427,14 @@ def test_attention_outside_the_interface_is_refused() -> None:
     model = build("GPTJ", "eager", n_head=4, n_embd=64, n_layer=2, rotary_dim=8)
     with pytest.raises(InputError, match="did not hand over queries and keys"):
         capture(model, tokens(), print)
+
+
+def test_softcap_that_sdpa_would_drop_is_refused() -> None:
+    model = build("Gemma2", "eager", attn_logit_softcapping=None)
+    model.config._attn_implementation = "sdpa"
+    model.model.layers[1].self_attn.attn_logit_softcapping = 30.0
+    with pytest.raises(InputError, match="layer 1 caps its logits"):
+        capture(model, tokens(), lambda _: None)
 
 
 def test_window_off_by_one_is_refused() -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 
-from tappa_theory.drift import key_metric_drift, relative_drift, step_divergence
+from tappa_theory.drift import key_metric_drift, relative_drift, step_change, step_divergence
 from tappa_theory.errors import InputError
 
 U64 = 2.0**-53
@@ -124,16 +124,38 @@ def test_hidden_keys_never_count(measure, filler, kind):
     assert float(padded) == pytest.approx(float(expected), rel=1e-14)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.asarray])
+@quick
+@given(rows())
+def test_oscillation_is_over_the_visible_keys(kind, pair):
+    before, change = pair
+    found = step_change(kind(change), kind(softmax(before)))
+    assert np.allclose(
+        np.asarray(found.oscillation), oscillation(before, change), rtol=1e-14, atol=1e-14
+    )
+    assert np.all(np.asarray(found.divergence) >= 0)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.asarray])
+def test_a_row_without_visible_keys_changes_nothing(kind):
+    found = step_change(kind(np.array([[3.0, np.nan]])), kind(np.zeros((1, 2))))
+    assert [float(part[0]) for part in vars(found).values()] == [0, 0, 0]
+
+
 def test_a_huge_step_does_not_overflow():
     # all attention moves from the first key to the second: KL = D E[...] exactly
     found = step_divergence(np.array([0.0, 4000.0]), np.array([0.75, 0.25]))
     assert found == pytest.approx(4000 - 1000 + np.log(0.25), rel=1e-14)
 
 
-def test_a_common_change_of_all_logits_is_no_drift():
-    change, attention = np.full((2, 4), 7.5), np.array([0.1, 0.2, 0.3, 0.4])
-    assert np.allclose(key_metric_drift(change, attention), 0, atol=1e-28)
-    assert np.allclose(step_divergence(change, attention), 0, atol=1e-14)
+def test_a_common_change_of_all_logits_is_no_drift_and_never_less():
+    attention = softmax(np.random.default_rng(9).standard_normal((50, 7)))
+    found = step_change(np.full((50, 7), 7.5), attention)
+    # rows that sum to 1 - u would give a divergence below zero
+    assert np.any(attention.sum(axis=-1) < 1)
+    assert np.all(found.divergence >= 0)
+    assert np.allclose(found.divergence, 0, atol=1e-14)
+    assert np.allclose(found.key_metric, 0, atol=1e-28)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.asarray])

@@ -1,0 +1,82 @@
+"""The check on a CUDA device against the check on the CPU: equal numbers, and what each takes.
+
+Run by `make gpu`, or `python benchmarks/gpu.py` where the packages are installed already.
+"""
+
+import platform
+import time
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gpu_check.check import Checker, CheckResult
+from gpu_check.visibility import Visibility
+from tappa_theory.rope import Rope
+
+SIZES = ((8, 2, 512, 64), (8, 2, 1024, 128), (8, 2, 4096, 128))
+"""(heads, key/value heads, tokens, head size) of the layers measured."""
+
+TOLERANCE = 1e-9
+"""Relative difference allowed between devices: float64 sums of up to 4,096 x 256 terms, each with a
+unit roundoff of 1.1e-16, taken in another order."""
+
+
+def check_layer(size: tuple[int, int, int, int], device: str) -> tuple[CheckResult, float]:
+    """Check one seeded random layer on a device: (result, seconds)."""
+    heads, kv_heads, tokens, head_dim = size
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(heads, tokens, head_dim, generator=generator).to(device)
+    keys = torch.randn(kv_heads, tokens, head_dim, generator=generator).to(device)
+    rope = Rope.from_parameters(head_dim, {"rope_type": "default", "rope_theta": 1e5})
+    checker = Checker()
+    start = time.perf_counter()
+    checker.add_layer(0, queries, keys, rope, scale=head_dim**-0.5, visibility=Visibility(tokens))
+    return checker.result, time.perf_counter() - start
+
+
+def largest_difference(one: CheckResult, other: CheckResult) -> float:
+    """Largest relative difference between the ratios and bounds of two results.
+
+    Raises AssertionError if they counted different pairs or read different patterns.
+    """
+    worst = 0.0
+    for first, second in zip(one.heads, other.heads, strict=True):
+        assert first.pattern_observed == second.pattern_observed
+        assert first.pattern_predicted == second.pattern_predicted
+        for name, left in first.theorems.items():
+            right = second.theorems[name]
+            assert (left.pairs, left.violations) == (right.pairs, right.violations), name
+            for field in ("max_ratio", "mean_ratio", "mean_observed", "mean_bound"):
+                a, b = getattr(left, field), getattr(right, field)
+                if a is not None:
+                    worst = max(worst, abs(a - b) / max(abs(a), 1e-300))
+    return worst
+
+
+def main() -> None:
+    """Check, compare and time every size; print the table."""
+    table = Table("heads x tokens x size", "cpu", "cuda", "ratio", "largest difference")
+    check_layer((1, 1, 256, 64), "cuda")  # the first use of the device is slow
+    for size in SIZES:
+        on_cpu, cpu_seconds = check_layer(size, "cpu")
+        on_cuda, cuda_seconds = check_layer(size, "cuda")
+        difference = largest_difference(on_cpu, on_cuda)
+        assert difference < TOLERANCE, f"{size}: cpu and cuda differ by {difference:.1e}"
+        table.add_row(
+            f"{size[0]} x {size[2]:,} x {size[3]}",
+            f"{cpu_seconds:.2f} s",
+            f"{cuda_seconds:.2f} s",
+            f"{cpu_seconds / cuda_seconds:.1f}",
+            f"{difference:.1e}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, Python "
+        f"{platform.python_version()}, float64 arithmetic, random queries and keys"
+    )
+
+
+if __name__ == "__main__":
+    main()
