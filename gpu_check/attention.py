@@ -87,22 +87,26 @@ def observe(
         blocks = list(blocks)
     first = patterns.observed_rows(length)
     rows = torch.arange(first, length, device=device)
+    if visibility.valid is not None:
+        rows = rows[visibility.valid.to(device)[rows]]
     row_std = torch.zeros(length, dtype=torch.float64, device=device)
     column_sum = torch.zeros(length, dtype=torch.float64, device=device)
     steps = _Steps(visibility)
     for block in blocks:
         row_std[block.rows] = _row_std(block)
         steps.add(block)
-        part = _observed_part(block, first)
+        part = _observed_part(block, first, visibility)
         if part is not None:
             width = part.attention.shape[1]
             column_sum[:width] += patterns.column_sums(part.attention, part.rows)
     lines = season = season_lag = pattern = None
-    if length >= patterns.THRESHOLDS.shortest:
+    if visibility.tokens >= patterns.THRESHOLDS.shortest and len(rows):
         again = blocks if length <= KEPT else row_blocks(query, key, visibility, softcap)
-        offset_sum, sketch = _second_pass(again, first, patterns.columns_of(column_sum, rows))
+        columns = patterns.columns_of(column_sum, rows)
+        offset_sum, sketch = _second_pass(again, first, columns, visibility)
         lines = patterns.read_lines(column_sum, offset_sum, rows)
-        season_lag, season = patterns.season(_lag_similarity(sketch))
+        season_lag, strength = patterns.season(_lag_similarity(sketch))
+        season = strength * (1 - lines.column)  # what lies on columns has no season
         pattern = patterns.classify(lines, season)
     return Attention(
         row_std=row_std,
@@ -124,14 +128,17 @@ def _row_std(block: Block) -> torch.Tensor:
     return (centred.square().sum(dim=1) / count).sqrt()
 
 
-def _observed_part(block: Block, first: int) -> Block | None:
-    """The rows of a block that count: after the warm-up, and not the repeated one."""
+def _observed_part(block: Block, first: int, visibility: Visibility) -> Block | None:
+    """The rows of a block that count: after the warm-up, not the repeated one, not padding."""
     start = max(first - int(block.rows[0]), 1 if int(block.rows[0]) > 0 else 0)
-    if start >= len(block.rows):
+    part: slice | torch.Tensor = slice(start, None)
+    if visibility.valid is not None:
+        counted = visibility.valid.to(block.rows.device)[block.rows]
+        counted[:start] = False
+        part = counted
+    if not len(block.rows[part]):
         return None
-    return Block(
-        block.rows[start:], block.logits[start:], block.visible[start:], block.attention[start:]
-    )
+    return Block(block.rows[part], block.logits[part], block.visible[part], block.attention[part])
 
 
 class _Steps:
@@ -158,7 +165,10 @@ class _Steps:
         self.key_metric.append(change.key_metric.cpu().numpy())
         self.oscillation.append(change.oscillation.cpu().numpy())
         if block.attention.shape[1] > TOP:
-            self.recall.append(shift_aware_recall(block.attention).cpu().numpy())
+            recall = shift_aware_recall(block.attention)
+            # Nothing leads from a row of padding to the next.
+            seen = block.visible[:-1].any(dim=1)
+            self.recall.append(torch.where(seen, recall, torch.nan).cpu().numpy())
         else:
             self.recall.append(np.full(len(block.rows) - 1, np.nan))
 
@@ -171,14 +181,14 @@ class _Steps:
 
 
 def _second_pass(
-    blocks: Iterable[Block], first: int, columns: np.ndarray
+    blocks: Iterable[Block], first: int, columns: np.ndarray, visibility: Visibility
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(attention by offset (T,), sketches of the rows off the columns (R, SKETCH))."""
     generator = np.random.default_rng(0)
     signs = torch.tensor(generator.choice([-1.0, 1.0], size=(len(columns), SKETCH)))
     offset_sum, sketches = torch.zeros(len(columns), dtype=torch.float64), []
     for block in blocks:
-        part = _observed_part(block, first)
+        part = _observed_part(block, first, visibility)
         if part is None:
             continue
         device, width = part.attention.device, part.attention.shape[1]
@@ -190,9 +200,8 @@ def _second_pass(
 
 
 def _lag_similarity(sketch: torch.Tensor) -> torch.Tensor:
-    """(R,) sum over rows of <P_t, P_{t+L}> over what it would be if both rows were equal.
-
-    The share of attention off the columns enters: rows that lie on columns have little season.
+    """(R,) sum over rows of <P_t, P_{t+L}>, off the columns, over what it would be if both rows
+    were equal.
     """
     products = lag_products(sketch) / SKETCH
     counts = torch.arange(len(sketch), 0, -1, dtype=torch.float64)

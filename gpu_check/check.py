@@ -1,5 +1,6 @@
 """The check of whole layers: from captured queries and keys to results, in memory."""
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,10 +143,20 @@ def check(
     for name, tensor in (("q", queries), ("k", keys)):
         if tensor.ndim != 3:
             raise InputError(f"{name} has shape {tuple(tensor.shape)}; pass (heads, T, head_dim)")
-        if not bool(torch.isfinite(tensor).all()):
+        if 0 in tensor.shape:
+            raise InputError(f"{name} has shape {tuple(tensor.shape)}; pass one token or more")
+        # Squares of numbers beyond float32 would overflow.
+        if not bool(torch.isfinite(tensor.to(torch.float32)).all()):
             raise InputError(f"{name} holds NaN or infinite numbers; repair the capture")
     length = queries.shape[1]
     check_lag(lag, length)
+    for name, value in (("scale", scale), ("softcap", softcap), ("window", window)):
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name} is {value}; pass a positive number, or None for the default")
+    counted = None if valid is None else torch.as_tensor(valid) != 0
+    if counted is not None and tuple(counted.shape) != (length,):
+        shape = tuple(counted.shape)
+        raise InputError(f"valid has shape {shape}; pass one entry per token, ({length},)")
     checker = Checker(lag)
     checker.add_layer(
         0,
@@ -153,7 +164,7 @@ def check(
         keys,
         rope,
         scale=rope.head_dim**-0.5 if scale is None else scale,
-        visibility=Visibility(length, window, None if valid is None else torch.as_tensor(valid)),
+        visibility=Visibility(length, window, counted),
         softcap=softcap,
     )
     return checker.result

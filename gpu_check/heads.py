@@ -180,10 +180,11 @@ def _drift(subject: Subject, attention: Attention) -> dict[str, float | None]:
     unit = torch.nn.functional.normalize(subject.query, dim=-1)
     distance = to_numpy(1 - (unit[1:] * unit[:-1]).sum(dim=-1))[first:]
     divergence, key_metric = attention.divergence[first:], attention.key_metric[first:]
+    oscillation = attention.oscillation[first:]
     if valid is not None:
         steps = to_numpy(valid[:-1] & valid[1:])[first:]
         distance, divergence, key_metric = distance[steps], divergence[steps], key_metric[steps]
-    oscillation = attention.oscillation[first:]
+        oscillation = oscillation[steps]
     return {
         "query_pre": mean_drift(head.z, valid),
         "query_post": mean_drift(subject.query, valid),

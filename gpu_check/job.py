@@ -1,6 +1,7 @@
 """A whole check as the command line runs it: load, capture, measure, write."""
 
 import platform
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from gpu_check.capture import LayerCapture, capture
 from gpu_check.check import Checker, CheckResult, check_lag
 from gpu_check.checkpoints import CapturedTensors, Checkpoint, load
 from gpu_check.command import DEFAULT_MODEL, DEFAULT_TOKENS
+from gpu_check.exemplars import Exemplars
 from gpu_check.rope_config import ropes
 from gpu_check.schema import validate
 from gpu_check.texts import Text, default_text, read_text, tokenize
@@ -56,7 +58,7 @@ def run(job: Job, out: Path, report: bool = True) -> int:
     try:
         run_.measure()
     except KeyboardInterrupt:
-        if run_.checker.result.heads:
+        if run_.result.heads:
             _write(run_, folder, clock, complete=False)
         raise
     clock.stop("check")
@@ -71,12 +73,12 @@ def headline(summary: dict[str, Any], verdict: str) -> str:
     patterns, theorems = summary["patterns"], summary["theorems"]
     lines = []
     if patterns["heads"]:
-        kappa = patterns["cohen_kappa"]
+        kappa, published = patterns["cohen_kappa"], patterns["published_agreement"]
         lines.append(
             f"patterns: predicted = observed on {patterns['agreement']:.1%} of {patterns['heads']} "
             f"heads, Cohen's kappa {'undefined' if kappa is None else f'{kappa:.2f}'} (always the "
             f"commonest pattern: {patterns['majority_agreement']:.1%}; the paper's rule: "
-            f"{patterns['published_agreement']:.1%})"
+            f"{'undefined' if published is None else f'{published:.1%}'})"
         )
     else:
         lines.append(f"patterns: none; a text of {THRESHOLDS.shortest} tokens or more is needed")
@@ -107,9 +109,10 @@ class _Clock:
 
 
 class _Run:
-    """One source of queries and keys, and the results so far."""
+    """One source of queries and keys, and the results of the whole layers so far."""
 
     checker: Checker
+    result: CheckResult
     model: dict[str, Any]
     texts: list[dict[str, Any]]
     device: str
@@ -118,29 +121,50 @@ class _Run:
     def measure(self) -> None:
         raise NotImplementedError
 
+    def keep_layer(self) -> None:
+        """Copy the results at the end of a layer: an interrupt may fall inside the next one."""
+        heads, kept = self.checker.result.heads, self.checker.result.exemplars
+        exemplars = Exemplars(dict(kept.strength), dict(kept.entries), dict(kept.maps))
+        self.result = CheckResult(list(heads), exemplars)
+
 
 def _is_capture_file(model: str) -> bool:
-    return model.endswith(".safetensors")
+    path = Path(model).expanduser()
+    return path.suffix.lower() == ".safetensors" and not path.is_dir()
+
+
+def _check_options(job: Job) -> None:
+    """Raise InputError for what is wrong with whatever model: before minutes of loading."""
+    _layer_bounds(job.layers)
+    if job.lag is not None and job.lag < 1:
+        raise InputError(f"--lag {job.lag} is not a period; use 1 or more")
+
+
+def _layer_bounds(layers: str | None) -> tuple[int, int | None]:
+    """(A, B) of "A:B"; a missing A is 0, a missing B None. Raises InputError if it is not that."""
+    match = re.fullmatch(r"(\d*):(\d*)", ":" if layers is None else layers, re.ASCII)
+    if match is None:
+        raise InputError(f"--layers {layers!r} is not A:B; for example --layers 0:4")
+    start, stop = int(match[1] or 0), int(match[2]) if match[2] else None
+    if stop is not None and start >= stop:
+        raise InputError(f"--layers {layers} holds no layer; layers A to B-1 need A below B")
+    return start, stop
 
 
 def _layer_range(layers: str | None, count: int) -> range:
-    """range of "A:B" among `count` layers. Raises InputError if it selects none."""
-    if layers is None:
-        return range(count)
-    try:
-        start, stop = (int(part) if part else None for part in layers.split(":"))
-    except ValueError:
-        raise InputError(f"--layers {layers!r} is not A:B; for example --layers 0:4") from None
-    chosen = range(count)[start:stop]
-    if not chosen or (stop is not None and stop > count):
+    """range of "A:B" among `count` layers. Raises InputError if it does not lie in them."""
+    start, stop = _layer_bounds(layers)
+    stop = count if stop is None else stop
+    if start >= count or stop > count:
         raise InputError(f"--layers {layers} does not lie in the {count} layers; use 0:{count}")
-    return chosen
+    return range(start, stop)
 
 
 class _ModelRun(_Run):
     """A checkpoint that runs a text."""
 
     def __init__(self, job: Job, clock: _Clock) -> None:
+        _check_options(job)
         if len(job.texts) > 1:
             raise InputError(f"{len(job.texts)} texts given; a check takes one --text FILE")
         if job.tokens is not None and job.tokens < 1:
@@ -158,7 +182,7 @@ class _ModelRun(_Run):
         self.ropes = ropes(loaded.model.config, length)
         config = loaded.model.config.get_text_config()
         self.layers = _layer_range(job.layers, len(self.ropes))
-        self.checker = Checker(job.lag)
+        self.checker, self.result = Checker(job.lag), CheckResult()
         heads = config.num_attention_heads
         self.model = {
             "id": loaded.id,
@@ -171,7 +195,9 @@ class _ModelRun(_Run):
             "source": loaded.source,
             "rope": _rope_groups(dict(enumerate(self.ropes))),
         }
-        self.texts = [{"source": source.source, "sha256": source.sha256, "tokens": length}]
+        self.texts = [
+            {"source": source.source, "sha256": source.sha256, "tokens": length, "loss": None}
+        ]
         self.device = str(loaded.model.device)
         self.dtype = str(loaded.model.dtype).removeprefix("torch.")
 
@@ -189,6 +215,7 @@ class _ModelRun(_Run):
                     softcap=layer.softcap,
                     angle_deviation=layer.angle_deviation,
                 )
+                self.keep_layer()
                 bar.advance()
 
             loss = capture(self.checkpoint.model, self.ids, analyse, layers=self.layers)
@@ -211,8 +238,9 @@ class _CaptureRun(_Run):
     """Queries and keys that were captured elsewhere."""
 
     def __init__(self, job: Job, clock: _Clock) -> None:
+        _check_options(job)
         for option, given in (("--text", job.texts), ("--tokens", job.tokens)):
-            if given:
+            if given not in ((), None):
                 raise InputError(f"{option} does not go with captured tensors; leave it out")
         loaded = load(job.model, device=job.device, dtype=job.dtype)
         assert isinstance(loaded, CapturedTensors)
@@ -223,7 +251,7 @@ class _CaptureRun(_Run):
         self.layers = [layer for layer in loaded.layers if layer in chosen]
         if not self.layers:
             raise InputError(f"--layers {job.layers}: {job.model} holds none of these layers")
-        self.checker = Checker(job.lag)
+        self.checker, self.result = Checker(job.lag), CheckResult()
         first = self.layers[0]
         self.model = {
             "id": loaded.model or loaded.id,
@@ -261,6 +289,7 @@ class _CaptureRun(_Run):
                         self.tensors.tokens, self.tensors.sliding_window.get(layer)
                     ),
                 )
+                self.keep_layer()
                 bar.advance()
 
 
@@ -284,7 +313,7 @@ def _rope_groups(by_layer: Mapping[int, Rope]) -> list[dict[str, Any]]:
 
 
 def _write(run_: _Run, folder: Path, clock: _Clock, complete: bool) -> dict[str, Any]:
-    result = run_.checker.result
+    result = run_.result
     document: dict[str, Any] = {
         "schema": 1,
         "complete": complete,
@@ -329,7 +358,13 @@ def _write_parquet(heads: list[dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([_flat(head) for head in heads])
+    rows = [_flat(head) for head in heads]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    # What is an object on one head and null on another has columns for its parts already.
+    parents = {name.rpartition(".")[0] for name in names}
+    table = pa.table(
+        {name: [row.get(name) for row in rows] for name in names if name not in parents}
+    )
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
 

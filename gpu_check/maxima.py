@@ -58,24 +58,30 @@ def check_maxima(check: TiledCheck, star: int) -> Maxima:
             t = torch.arange(rows.start, rows.stop, device=head.z.device)
             i = torch.arange(columns.start, columns.stop, device=head.z.device) + 1
             visible = head.visibility.block(t, i + 1) & head.visibility.block(t, i - 1)
+            if head.visibility.valid is not None:
+                visible &= head.visibility.block(t, i)
             if not bool(visible.any()):
                 continue
             counts[0] += int(torch.count_nonzero(visible))
             numerator = queries[0][rows] @ keys[0][columns].T
             denominator = query_star[rows, None] * key_star[None, columns]
-            if not bool((visible & (numerator < denominator)).any()):
-                continue  # the slow channels alone make kappa_j at least 1
-            drifts = [queries[1][rows] @ key[columns].T for key in keys[1:]]
-            kappa = (numerator + torch.maximum(*drifts)) / denominator.clamp(min=1e-300)
-            binding = visible & (kappa < 1)
+            # Elsewhere the slow channels alone make kappa_j at least 1.
+            some = torch.nonzero((visible & (numerator < denominator)).any(dim=1))[:, 0]
+            if not len(some):
+                continue
+            t = t[some]
+            drifts = [queries[1][t] @ key[columns].T for key in keys[1:]]
+            kappa = numerator[some] + torch.maximum(*drifts)
+            kappa /= denominator[some].clamp(min=1e-300)
+            binding = visible[some] & (kappa < 1)
             found = int(torch.count_nonzero(binding))
             if not found:
                 continue
             counts[1] += found
             wide = slice(columns.start, columns.stop + 2)
-            logits = check.query_logit[rows] @ check.key_logit[wide].T
+            logits = check.query_logit[t] @ check.key_logit[wide].T
             peak = (logits[:, 1:-1] > logits[:, :-2]) & (logits[:, 1:-1] >= logits[:, 2:]) & binding
-            phase = query_phase[rows, None] - key_phase[None, wide][:, 1:-1]
+            phase = query_phase[t, None] - key_phase[None, wide][:, 1:-1]
             phase = torch.atan2(torch.sin(phase), torch.cos(phase)).abs()
             reach = torch.arcsin(kappa.clamp(max=1.0)) + MARGIN
             allowed = (phase <= half + reach) | (torch.pi - phase <= reach - half)

@@ -24,6 +24,8 @@ from tappa_theory.shift_identity import LOGIT
 from tappa_theory.theorems import Theorem
 
 TILE = 256
+HALO = 16
+"""Shifts up to this are read off the tile's own logits, computed that much wider."""
 UNIT_ROUNDOFF = 2.0**-53
 SMALLEST = 1e-300
 """Divisor in place of a zero bound, so that 0/0 counts as 0 and x/0 as a violation."""
@@ -117,8 +119,10 @@ class TiledCheck:
         """
         prepared = [_Prepared(self, claim, row_std) for claim in claims]
         length, device = self.head.visibility.length, self.head.z.device
-        side = min(self.tile, length)
-        buffers = [torch.empty(side * side, dtype=torch.float64, device=device) for _ in range(4)]
+        near = [claim for claim in prepared if max(claim.shift) <= HALO]
+        halo = max((max(claim.shift) for claim in near), default=0)
+        side = min(self.tile + halo, length)
+        buffers = [torch.empty(side * side, dtype=torch.float64, device=device) for _ in range(5)]
         for t0 in range(0, length, self.tile):
             for i0 in range(0, min(t0 + self.tile, length), self.tile):
                 logits = None
@@ -132,17 +136,16 @@ class TiledCheck:
                     if hidden is _NOTHING:
                         continue
                     if logits is None:
-                        tile = slice(t0, t0 + self.tile), slice(i0, i0 + self.tile)
+                        tile = (slice(first, first + self.tile + halo) for first in (t0, i0))
                         logits = self._logits(*tile, buffers[0])
-                    moved = self._logits(_moved(rows, s), _moved(columns, u), buffers[1])
-                    height, width = moved.shape
-                    claim.reduce(
-                        moved.sub_(logits[:height, :width]).abs_(),
-                        rows,
-                        columns,
-                        hidden,
-                        buffers[2:],
-                    )
+                    height, width = rows.stop - rows.start, columns.stop - columns.start
+                    if claim in near:
+                        moved = logits[s : s + height, u : u + width]
+                    else:
+                        moved = self._logits(_moved(rows, s), _moved(columns, u), buffers[1])
+                    observed = buffers[2][: height * width].view(height, width)
+                    torch.sub(moved, logits[:height, :width], out=observed).abs_()
+                    claim.reduce(observed, rows, columns, hidden, buffers[3:])
         return [claim.result for claim in prepared]
 
     def _logits(self, rows: slice, columns: slice, buffer: torch.Tensor) -> torch.Tensor:
@@ -210,7 +213,8 @@ class _Prepared:
         self.query_bound = bound.query_features(values)
         self.key_bound = bound.key_features(values)
         self.query_error, self.key_error = _roundoff(check, s, u)
-        self.published = published_form(claim, check, values)
+        error = self.query_error, self.key_error
+        self.published = published_form(claim, check, values, error)
         if claim.theorem.published.counted == "steps":
             self.result.published_checked, self.result.published_violations = count_steps(
                 claim.theorem.published, values, self.head.visibility

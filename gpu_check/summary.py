@@ -70,11 +70,12 @@ def layer_means(heads: Sequence[HeadResult]) -> list[dict[str, Any]]:
 
 
 def verdict(heads: Sequence[HeadResult]) -> str:
-    """ "violated" if any pair violates its bound, else "undecided" if any is, else "holds"."""
+    """ "violated" if any pair violates its bound, else "undecided" if any is or none was checked,
+    else "holds"."""
     results = [result for head in heads for result in head.theorems.values()]
     if any(result.violations for result in results):
         return "violated"
-    undecided = not results or any(result.undecided for result in results)
+    undecided = any(result.undecided for result in results) or not any(r.pairs for r in results)
     return "undecided" if undecided else "holds"
 
 

@@ -17,6 +17,11 @@ class Visibility:
     window: int | None = None
     valid: torch.Tensor | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Number of positions that are not padding."""
+        return self.length if self.valid is None else int(torch.count_nonzero(self.valid))
+
     def block(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """(R, C) bool: does the query at rows[r] see the key at columns[c]?"""
         offset = rows[:, None] - columns[None, :]

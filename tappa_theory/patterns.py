@@ -94,10 +94,36 @@ def offset_sums(attention: Array, rows: Array, columns: Array) -> Array:
     distance = distances(rows, attention.shape[-1])
     on_column = columns[..., None, :] & (distance >= THRESHOLDS.local)
     rest = xp.where(on_column, xp.zeros_like(attention), attention)
+    if bool(xp.all(rows[1:] - rows[:-1] == 1)):
+        return _diagonal_sums(rest, int(rows[0]))
     # Row t read backwards from key t: entry o of the result is the attention at distance o.
     index = xp.broadcast_to(xp.clip(distance, 0, None), attention.shape)
     by_offset = xp.take_along_axis(rest, index, axis=-1)
     return xp.sum(xp.where(distance >= 0, by_offset, xp.zeros_like(by_offset)), axis=-2)
+
+
+def _diagonal_sums(attention: Array, first: int) -> Array:
+    """`offset_sums` of consecutive rows from `first` on, several times faster than by index.
+
+    With the keys reversed and each row read one entry later than the row above, entries at the
+    same distance stand in the same column.
+    """
+    xp = namespace(attention)
+    rows, keys = attention.shape[-2:]
+    lead = attention.shape[:-2]
+    padding = xp.zeros((*lead, rows, rows), dtype=attention.dtype, device=attention.device)
+    flat = xp.reshape(xp.concat([xp.flip(attention, axis=-1), padding], axis=-1), (*lead, -1))
+    skewed = xp.reshape(flat[..., : rows * (keys + rows - 1)], (*lead, rows, keys + rows - 1))
+    sums = xp.sum(skewed, axis=-2)
+    before = keys - 1 - first  # entries of keys that lie ahead of the first row
+    if before >= 0:
+        sums = sums[..., before : before + keys]
+    else:
+        none = xp.zeros((*lead, -before), dtype=attention.dtype, device=attention.device)
+        sums = xp.concat([none, sums], axis=-1)[..., :keys]
+    missing = keys - sums.shape[-1]
+    rest = xp.zeros((*lead, missing), dtype=attention.dtype, device=attention.device)
+    return xp.concat([sums, rest], axis=-1) if missing else sums
 
 
 def _lines(sums: np.ndarray, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def predict(
 
     k_similarity: all-pairs key similarity after RoPE (`similarity.all_pairs`). window: of a
     sliding-window layer.
-    Raises InputError for fewer than two nonzero queries.
+    Raises InputError if every query is zero.
     """
     xp = namespace(z, w)
     rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
@@ -96,6 +96,7 @@ def predict(
     lines = patterns.read_lines(columns, patterns.offset_sums(attention, rows, flags), rows)
     turned = rotate(z, rope, xp.arange(z.shape[-2], device=z.device))
     lag, strength = patterns.season(similarity.all_lags(turned))
+    strength = strength * (1 - lines.column)  # what lies on columns has no season
     return Prediction(patterns.classify(lines, strength), lines, strength, lag)
 
 

@@ -322,12 +322,13 @@ def longrope_model() -> Any:
     rope = {
         "rope_type": "longrope",
         "rope_theta": 1e4,
-        "factor": 4.0,
+        "factor": 8.0,
         "short_factor": [1.0] * 8,
         "long_factor": [4.0] * 8,
         "original_max_position_embeddings": 32,
     }
-    return build("Llama", rope_parameters=rope, rope_scaling=rope)
+    # transformers 4 reads the trained length from the configuration, not from its RoPE
+    return build(rope_parameters=rope, rope_scaling=rope, original_max_position_embeddings=32)
 
 
 def dynamic_model() -> Any:
