@@ -15,7 +15,7 @@ from tappa_theory import drift, patterns
 from tappa_theory.predictability import TOP, shift_aware_recall
 from tappa_theory.similarity import lag_products
 
-ROWS = 256
+ROWS = 128
 """Query rows of a block."""
 KEPT = 2048
 """Longest text whose attention blocks are kept for the second pass, not computed again."""
@@ -106,7 +106,7 @@ def observe(
         offset_sum, sketch = _second_pass(again, first, columns, visibility)
         lines = patterns.read_lines(column_sum, offset_sum, rows)
         season_lag, strength = patterns.season(_lag_similarity(sketch))
-        season = strength * (1 - lines.column)  # what lies on columns has no season
+        season = strength * lines.rest
         pattern = patterns.classify(lines, season)
     return Attention(
         row_std=row_std,

@@ -17,7 +17,7 @@ def check(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="smollm2-135m, a GGUF file, a Hugging Face directory, a Hub id, or a safetensors "
             "file of captured queries and keys.",
         ),

@@ -65,6 +65,11 @@ class Lines:
     diagonal: float
     spacing: float | None
 
+    @property
+    def rest(self) -> float:
+        """Share of attention that lies on no line, 0..1."""
+        return max(1 - self.column - self.diagonal, 0.0)
+
 
 def observed_rows(length: int) -> int:
     """The first row that is looked at in a text of that length."""
@@ -175,9 +180,12 @@ def season(lag_similarity: Array) -> tuple[int | None, float]:
 
     lag_similarity: (T,) similarity of rows, or of queries, that lie each lag apart. A period L is
     one where rows L apart are more alike than rows half a period nearer and farther: the strength
-    is that difference. L runs over 2..T/4; (None, 0) if the text is too short.
+    is that difference. L runs over 2..T/4; (None, 0) if the text is too short. Parallel diagonals
+    repeat as well, so of the strength only the share of attention off the lines is a season:
+    times `Lines.rest`, it is what `classify` takes.
     """
-    values = to_numpy(lag_similarity)
+    # Queries can be opposite, attention rows have nothing in common at worst: one scale for both.
+    values = np.maximum(to_numpy(lag_similarity), 0.0)
     longest = len(values) // 4
     if longest < 2:
         return None, 0.0

@@ -96,8 +96,8 @@ def predict(
     lines = patterns.read_lines(columns, patterns.offset_sums(attention, rows, flags), rows)
     turned = rotate(z, rope, xp.arange(z.shape[-2], device=z.device))
     lag, strength = patterns.season(similarity.all_lags(turned))
-    strength = strength * (1 - lines.column)  # what lies on columns has no season
-    return Prediction(patterns.classify(lines, strength), lines, strength, lag)
+    season = strength * lines.rest
+    return Prediction(patterns.classify(lines, season), lines, season, lag)
 
 
 def predict_published(

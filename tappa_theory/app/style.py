@@ -6,6 +6,7 @@ marker as well, for print in grey. matplotlib is imported when a function is cal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,8 +49,9 @@ THEOREM_MARKS: dict[str, Mark] = {
     **{name: mark for name, mark in PATTERN_MARKS.items() if name != "unpredictable"},
 }
 
-SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Colours of curves that are neither patterns nor theorems, in this order."""
+QUERY_COLOUR = "#332288"
+KEY_COLOUR = "#882255"
+"""Colours of what is about queries and about keys; no pattern has them."""
 
 INK = "#222222"
 GUIDE = "#6b6b6b"
@@ -58,7 +60,8 @@ GUIDE = "#6b6b6b"
 COLOUR_MAP = "viridis"
 """Of shares and similarities: sequential, monotone in lightness."""
 
-_SETTINGS: dict[str, Any] = {
+# Any: the names of settings are a type of their own in some versions of matplotlib.
+_SETTINGS: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -101,6 +104,31 @@ def figure_style() -> Iterator[None]:
         yield
 
 
+def share_text(value: float | None) -> str:
+    """A share 0..1 as a percentage of three significant digits; "n/a" for None."""
+    if value is None:
+        return "n/a"
+    return "0%" if value == 0 else f"{_significant(100 * value)}%"
+
+
+def number_text(value: float | int | None) -> str:
+    """A number for people: integers whole, others to three significant digits, "n/a" for None."""
+    if value is None:
+        return "n/a"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return _significant(value)
+
+
+def _significant(value: float) -> str:
+    if value == 0:
+        return "0"
+    if 1e-4 <= abs(value) < 1e6:
+        whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+        return f"{value:,.{max(3 - whole, 0)}f}" if whole else f"{value:#.3g}"
+    return f"{value:.2e}"
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches; to be called, like all drawing, in `figure_style`."""
     from matplotlib.figure import Figure
@@ -118,6 +146,10 @@ def save_figure(
     created. Raises InputError if the folder or a file cannot be written.
     """
     target = output_folder(folder)
+    with figure_style():
+        # The layout is found once and kept, so that both files show the same picture.
+        fig.draw_without_rendering()
+        fig.set_layout_engine("none")
     written = []
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         path = target / f"{name}.{suffix}"
@@ -140,11 +172,12 @@ def formula_svg(latex: str) -> str | None:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    # mathtext has one size of fraction only.
-    expression = latex.replace(r"\tfrac", r"\frac")
+    expression = latex
+    for spelling, understood in _MATHTEXT_SPELLINGS:
+        expression = re.sub(spelling, understood, expression)
     try:
         with figure_style():
-            font = FontProperties(math_fontfamily="stix")  # type: ignore[arg-type]
+            font = FontProperties(math_fontfamily="stix")
             path = TextPath((0, 0), f"${expression}$", size=_EM, prop=font)
     except ValueError:
         return None
@@ -160,6 +193,14 @@ def formula_svg(latex: str) -> str | None:
         "</svg>"
     )
 
+
+_MATHTEXT_SPELLINGS = (
+    (r"\\tfrac(?![a-zA-Z])", r"\\frac"),
+    (r"\\le(?![a-zA-Z])", r"\\leq"),
+    (r"\\ge(?![a-zA-Z])", r"\\geq"),
+    (r"\\sqrt (\w)", r"\\sqrt{\1}"),
+)
+"""LaTeX that mathtext knows only under another spelling."""
 
 _EM = 100.0
 """Units of a formula's SVG that make one em: enough for coordinates of one decimal."""

@@ -16,10 +16,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tappa_theory.app.cli import main
 
-WORDS = (
+VOCABULARY = (
     "the a query key head layer turns meets sees with its own position channel every so and or "
     "model text token row column period step small large near far first last again over under"
-).split()
+)
+WORDS = VOCABULARY.split()
 SHAPE = {
     "vocab_size": len(WORDS) + 2,
     "hidden_size": 64,

@@ -163,7 +163,9 @@ def assert_same_as_parquet(folder: Path) -> list[str]:
     for row, head in zip(rows, heads, strict=True):
         expected = {name: value for name, value in flat(head).items() if value is not None}
         assert {name: value for name, value in row.items() if value is not None} == expected
-    return table.column_names
+    columns = table.column_names
+    assert not [a for a in columns for b in columns if b.startswith(f"{a}.")], "a part of itself"
+    return columns
 
 
 def test_the_table_has_one_row_per_head_and_flat_columns(checked):
@@ -223,8 +225,8 @@ def same_numbers(found: dict[str, Any], expected: dict[str, Any]) -> None:
         if isinstance(value, dict):
             same_numbers(found[key], value)
         elif isinstance(value, float):
-            # float64 sums of at most 32 products; a ratio near 1 magnifies nothing, and the
-            # smallest drift is of order 1, so 1e-9 is far above 64 * 2^-53 and below any change.
+            # The inputs are the same. Sums of up to T^2 = 25,600 terms in another order differ by
+            # less than T^2 2^-53 = 3e-12 of their size; logit changes cancel a few digits more.
             assert found[key] == pytest.approx(value, rel=1e-9, abs=1e-12), key
         elif isinstance(value, list) and value and isinstance(value[0], float):
             assert found[key] == pytest.approx(value, rel=1e-9), key
@@ -366,9 +368,25 @@ def test_zero_queries_are_decided_with_nulls(checking, edited, out):
         if head["layer"] == 0:
             assert set(head["q_similarity"].values()) == {None}
             assert head["dominant_channel"] is head["kappa"] is head["pattern_predicted"] is None
-            assert head["drift"]["kl"] == 0
+            # Equal logits: every row is uniform on its keys, but for the rounding of a softmax.
+            assert head["drift"]["kl"] == pytest.approx(0, abs=TOKENS * 2**-53)
     # The first row of the table has nulls where later ones have objects.
     assert "theorems.re_access.worst.t" in assert_same_as_parquet(out)
+
+
+def test_a_model_of_zero_queries_decides_nothing(tappa, edited, words, out, no_figures):
+    def silence(model):
+        for layer in model.model.layers:
+            layer.self_attn.q_proj.weight.zero_()
+
+    model = edited(silence)
+    done = tappa("check", model, "--text", words, "--tokens", TOKENS, "--out", out)
+    assert done.code == 1
+    found = read(out)
+    assert (found["complete"], found["verdict"]) == (True, "undecided")
+    assert {part["max_ratio"] for part in found["summary"]["theorems"].values()} == {None}
+    assert done.out.endswith("seasonal: applies to no head\nbounds: undecided\n")
+    assert_same_as_parquet(out)
 
 
 def test_one_zero_head_among_others_is_null_alone(checking, edited):
@@ -383,8 +401,10 @@ def test_one_zero_head_among_others_is_null_alone(checking, edited):
 @pytest.mark.parametrize("tokens", [1, 2, 3, 40])
 def test_a_short_text_is_decided_with_nulls(tappa, tiny, words, out, no_figures, tokens):
     done = tappa("check", tiny, "--text", words, "--tokens", tokens, "--out", out)
-    assert done.code == 0, done.err
     found = read(out)
+    # One token has no step: nothing was checked, which decides nothing.
+    assert found["verdict"] == ("undecided" if tokens == 1 else "holds")
+    assert done.code == (1 if tokens == 1 else 0), done.err
     assert "patterns: none; a text of 128 tokens or more is needed" in done.out
     assert {head["pattern_observed"] for head in found["heads"]} == {None}
     assert found["exemplars"] == []
@@ -523,8 +543,8 @@ def test_an_interrupt_among_captured_tensors_leaves_the_whole_layers(
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Checker, "add_layer"), (Exemplars, "offer"), (parquet, "write_table"), (os, "replace")],
-    ids=["first layer", "first head", "writing the table", "putting a file in place"],
+    [(Checker, "add_layer"), (Exemplars, "offer"), (os, "replace")],
+    ids=["first layer", "first head", "putting a file in place"],
 )
 def test_an_interrupt_leaves_no_half_written_file(
     tappa, tiny, words, out, no_figures, monkeypatch, owner, name
@@ -533,9 +553,21 @@ def test_an_interrupt_leaves_no_half_written_file(
     done = tappa("check", tiny, "--text", words, "--tokens", TOKENS, "--out", out)
     assert done.code == 130
     assert done.err.splitlines()[-1] == "tappa: interrupted"
-    assert names(out) <= {"check.json"}
-    if names(out):
-        read(out)
+    assert names(out) == set()
+
+
+def test_an_interrupt_inside_a_file_leaves_no_part_of_it(
+    tappa, tiny, words, out, no_figures, monkeypatch
+):
+    def write_a_part(table, path):
+        Path(path).write_bytes(b"PAR1")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parquet, "write_table", write_a_part)
+    arguments = ["check", tiny, "--text", words, "--tokens", TOKENS, "--layers", "0:1"]
+    assert tappa(*arguments, "--out", out).code == 130
+    assert names(out) == {"check.json"}
+    assert len(read(out)["heads"]) == 4
 
 
 def test_an_interrupt_leaves_an_earlier_result_as_it_was(
@@ -605,9 +637,9 @@ def test_the_theorems_hold_on_the_default_checkpoint(default_model, out, no_figu
     assert shape == [30, 9, 3, 64]
     assert found["model"]["rope"][0]["base"] == 100000
     assert len(found["heads"]) == 270
-    # A language model that reads its text: far below the 10.8 nats of a uniform guess among
-    # 49,152 tokens, and not below what prose it has not seen can be known.
-    assert 1.5 < found["texts"][0]["loss"] < 4
+    # A model that reads its text and does not see the next token: below half of a uniform guess
+    # among 49,152 tokens, ln 49152 = 10.8 nats, and far above 0. Measured: 3.8 on these 512.
+    assert 1 < found["texts"][0]["loss"] < 5.4
     for head in found["heads"]:
         for name, theorem in head["theorems"].items():
             assert theorem["violations"] == theorem["undecided"] == 0
@@ -620,8 +652,7 @@ def test_the_theorems_hold_on_the_default_checkpoint(default_model, out, no_figu
                 ), name
         assert head["theorems"]["re_access"]["applicable"]
         assert head["theorems"]["sequential"]["applicable"]
-    # On technical prose the mean over the 270 heads was measured near 0.85 with other texts;
-    # queries un-rotated with a wrong base or layout lie far below.
+    # Measured over the 270 heads: 0.855 on this text, 0.850 on Python's reference manual.
     assert 0.80 < found["summary"]["q_similarity"]["adjacent_pre"] < 0.90
 
 
@@ -631,6 +662,6 @@ def test_the_known_largest_ratio_comes_out(default_model, out, no_figures):
     part = read(out)["summary"]["theorems"]["re_access"]
     # Nine heads, T (T - 1) / 2 pairs each.
     assert part["pairs"] == 9 * 1024 * 1023 // 2
-    # The tightest pair was measured near 0.955 in an independent run; which pair it is depends
-    # on the text, and the largest of 4.7 million ratios moves by a hundredth between texts.
+    # In the first layer queries and keys depend on nothing but their tokens, and pairs of frequent
+    # neighbours recur: 0.95485 on five texts alike (prose, manual, code), equal to six digits.
     assert 0.94 < part["max_ratio"] < 0.97

@@ -12,15 +12,15 @@ from gpu_check.schema import schema, validate
 from tappa_theory.patterns import PATTERNS
 from tappa_theory.theorems import SHIFT_THEOREMS
 
-THEOREM = (
+THEOREM_FIELDS = (
     "applicable reason shift pairs violations undecided max_ratio mean_ratio worst hypotheses "
     "informative published_violations prediction"
-).split()
-HEAD = (
+)
+HEAD_FIELDS = (
     "layer head kv_head q_similarity k_similarity dominant_channel dominant_share "
     "frequency_dominant_channel kappa angle_deviation pattern_predicted pattern_observed "
     "predictability theorems"
-).split()
+)
 # Every field that other programs read, as a path into check.json; * is every element of a list.
 CONTRACT = [
     *["schema", "complete", "verdict", "model", "texts", "environment", "heads", "layers"],
@@ -29,13 +29,13 @@ CONTRACT = [
     *[f"model.rope.*.{n}" for n in ("layers", "base", "type", "rotary_dim")],
     *[f"texts.*.{n}" for n in ("source", "sha256", "tokens")],
     *[f"environment.{n}" for n in ("device", "dtype")],
-    *[f"heads.*.{n}" for n in HEAD],
+    *[f"heads.*.{n}" for n in HEAD_FIELDS.split()],
     *[
         f"heads.*.q_similarity.{n}"
         for n in ("adjacent_pre", "adjacent_post", "all_pairs_pre", "window_post")
     ],
     "heads.*.k_similarity.adjacent_pre",
-    *[f"heads.*.theorems.{t}.{n}" for t in SHIFT_THEOREMS for n in THEOREM],
+    *[f"heads.*.theorems.{t}.{n}" for t in SHIFT_THEOREMS for n in THEOREM_FIELDS.split()],
     *[f"heads.*.theorems.{t}.worst.{n}" for t in SHIFT_THEOREMS for n in "ti"],
     *[
         f"heads.*.theorems.{t}.prediction.{n}"
@@ -82,7 +82,6 @@ def test_every_field_of_the_contract_is_there(valid, path):
     assert at(valid, path.split("."))
 
 
-# A worst pair is null where a theorem does not apply, so its parts cannot be required of all.
 @pytest.mark.parametrize("path", CONTRACT)
 def test_a_missing_field_is_refused(valid, path):
     document = copy.deepcopy(valid)

@@ -1,0 +1,126 @@
+"""The heads kept for the figures, and their reduced maps."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gpu_check import exemplars
+from gpu_check.attention import Attention
+from gpu_check.exemplars import Exemplars, reduced_map
+from gpu_check.heads import Measured, Subject, measure
+from gpu_check.pairs import Head
+from gpu_check.visibility import Visibility
+from tappa_theory.patterns import PATTERNS, Lines
+from tappa_theory.prediction import Prediction
+from tappa_theory.rope import Rope
+
+ROPE = Rope(np.array([0.5, 0.0]), "half", 4)
+LENGTH = 150
+
+
+@pytest.fixture(scope="module")
+def head() -> Measured:
+    random = np.random.default_rng(0)
+    z, w = (torch.tensor(random.standard_normal((LENGTH, 2, 2))) for _ in range(2))
+    z, w = (torch.view_as_complex(x.contiguous()) for x in (z, w))
+    query, key = (torch.view_as_real(x).flatten(-2) for x in (z, w))
+    visibility = Visibility(LENGTH, 100)
+    return measure(Subject(0, 0, 0, query, key, Head(z, w, ROPE, 1.0, visibility)))
+
+
+def full_map(head: Measured, softcap: float | None = None) -> np.ndarray:
+    logits = (head.check.query_logit @ head.check.key_logit.T).numpy()
+    logits = logits if softcap is None else softcap * np.tanh(logits / softcap)
+    t, i = np.indices(logits.shape)
+    weights = np.where((i <= t) & (t - i < 100), np.exp(logits), 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("softcap", [None, 0.7])
+@pytest.mark.parametrize(("side", "block"), [(512, 1), (150, 1), (149, 2), (64, 3), (7, 22)])
+def test_each_cell_is_its_largest_attention(head, side, block, softcap, monkeypatch):
+    monkeypatch.setattr(exemplars, "SIDE", side)
+    monkeypatch.setattr("gpu_check.attention.ROWS", 40)
+    found_block, reduced = reduced_map(head, softcap)
+    assert found_block == block
+    assert reduced.dtype == np.float32
+    cells = -(-LENGTH // block)
+    assert reduced.shape == (cells, cells)
+    assert cells <= side
+    whole = full_map(head, softcap)
+    for row in range(cells):
+        for column in range(cells):
+            part = whole[
+                row * block : (row + 1) * block, column * block : (column + 1) * block
+            ].max()
+            assert reduced[row, column] == pytest.approx(part, rel=1e-6)
+
+
+def showing(
+    head: Measured, pattern: str | None, index: int, shares: tuple[float, float, float]
+) -> Measured:
+    """The head as if it showed `pattern` with these shares of (column, diagonal, season)."""
+    column, diagonal, season = shares
+    lines = Lines((0,), (), column, diagonal, None)
+    attention: Attention = replace(head.attention, lines=lines, season=season)
+    result = replace(head.result, head=index, pattern_observed=pattern)
+    expected = Prediction("sequential", Lines(tuple(range(40)), (4, 9), 0, 0.6, 5.0), 0.1, 17)
+    return replace(head, result=result, attention=attention, prediction=expected)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "weak", "strong"),
+    [
+        ("re_access", (0.9, 0.5, 0.9), (0.8, 0.1, 0.0)),
+        ("sequential", (0.5, 0.9, 0.9), (0.1, 0.8, 0.0)),
+        ("periodic_sequential", (0.5, 0.9, 0.9), (0.1, 0.8, 0.0)),
+        ("seasonal", (0.0, 0.0, 0.5), (0.4, 0.4, 0.6)),
+        ("unpredictable", (0.0, 0.0, 0.2), (0.1, 0.1, 0.0)),
+    ],
+)
+def test_the_clearest_head_of_a_pattern_is_kept(head, pattern, weak, strong):
+    for order in ((weak, strong), (strong, weak)):
+        kept = Exemplars()
+        for shares in order:
+            kept.offer(showing(head, pattern, 7 if shares == strong else 1, shares), None)
+        assert [entry["head"] for entry in kept.listed()] == [7]
+        assert list(kept.maps) == [pattern]
+
+
+def test_the_first_of_equals_is_kept(head):
+    kept = Exemplars()
+    for index in (3, 4):
+        kept.offer(showing(head, "seasonal", index, (0.0, 0.0, 0.5)), None)
+    assert kept.entries["seasonal"]["head"] == 3
+
+
+def test_an_entry_says_what_was_predicted(head):
+    kept = Exemplars()
+    for index, pattern in enumerate(reversed(PATTERNS)):
+        kept.offer(showing(head, pattern, index, (0.2, 0.2, 0.2)), None)
+    listed = kept.listed()
+    assert [entry["pattern"] for entry in listed] == list(PATTERNS)
+    for entry in listed:
+        assert entry["map"] == entry["pattern"]
+        assert entry["block"] == 1
+        assert entry["columns"] == list(range(16))
+        assert entry["offsets"] == [4, 9]
+        assert entry["spacing"] == 5.0
+        assert entry["lag"] == (17 if entry["pattern"] == "seasonal" else None)
+        assert entry["predicted"] == head.result.pattern_predicted
+
+
+def test_a_head_without_pattern_or_prediction(head):
+    kept = Exemplars()
+    kept.offer(showing(head, None, 0, (0.0, 0.0, 0.0)), None)
+    assert kept.listed() == []
+    kept.offer(replace(showing(head, "seasonal", 0, (0.0, 0.0, 0.4)), prediction=None), None)
+    (entry,) = kept.listed()
+    assert (entry["columns"], entry["offsets"], entry["spacing"], entry["lag"]) == (
+        [],
+        [],
+        None,
+        None,
+    )
