@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_check.figures import FIGURES, conditions, values, write_figures
+from gpu_check.figure_parts import values
+from gpu_check.figures import FIGURES, conditions, write_figures
 from gpu_check.schema import validate
 from tappa_theory.app.style import figure_style
 from tappa_theory.errors import InputError
