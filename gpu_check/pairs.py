@@ -136,7 +136,8 @@ class TiledCheck:
                     if hidden is _NOTHING:
                         continue
                     if logits is None:
-                        tile = (slice(first, first + self.tile + halo) for first in (t0, i0))
+                        wide = self.tile + halo
+                        tile = slice(t0, t0 + wide), slice(i0, i0 + wide)
                         logits = self._logits(*tile, buffers[0])
                     height, width = rows.stop - rows.start, columns.stop - columns.start
                     if claim in near:

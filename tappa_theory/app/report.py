@@ -117,6 +117,7 @@ def _environment() -> Any:
         "formula": _formula,
         "prose": _prose,
         "breakable": _breakable,
+        "plain": lambda value: "n/a" if value is None else value,
     }
     return environment
 

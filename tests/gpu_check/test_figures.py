@@ -389,6 +389,51 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
         write_figures(tmp_path)
 
 
+def test_a_pickled_map_is_refused(tmp_path: Path) -> None:
+    check = make_check(layers=1, heads=1, patterns=("sequential",))
+    _write(tmp_path, check)
+    np.savez(tmp_path / "exemplars.npz", sequential=np.array([[None]], dtype=object))
+    with pytest.raises(InputError, match=r"exemplars\.npz"):
+        write_figures(tmp_path)
+
+
+def test_observed_lies_over_bound_head_by_head() -> None:
+    check = make_check()
+    with figure_style():
+        figure = FIGURES["observed_bound"](check, {})[0]
+    panel = figure.axes[SHIFT_THEOREMS.index("sequential")]
+    assert panel.get_title(loc="left") == "sequential"
+    results = [head["theorems"]["sequential"] for head in check["heads"]]
+    worst, mean = (np.asarray(points.get_offsets()) for points in panel.collections)
+    expected = [[result["mean_bound"], result["mean_observed"]] for result in results]
+    np.testing.assert_allclose(mean, expected)
+    expected = [[result["worst"]["bound"], result["worst"]["observed"]] for result in results]
+    np.testing.assert_allclose(worst, expected)
+
+
+def test_rows_of_the_confusion_matrix_are_predicted_patterns() -> None:
+    check = make_check()
+    check["summary"]["patterns"]["confusion"]["sequential"]["seasonal"] = 987
+    with figure_style():
+        axes = FIGURES["confusion"](check, {})[0].axes[0]
+    places = [text.get_position() for text in axes.texts if text.get_text() == "987"]
+    assert places == [(PATTERNS.index("seasonal"), PATTERNS.index("sequential"))]
+    assert "pattern_predicted" in axes.get_ylabel()
+    assert "pattern_observed" in axes.get_xlabel()
+
+
+def test_the_map_shows_a_head_at_its_layer_and_number() -> None:
+    check = make_check(layers=3, heads=4)
+    check["heads"][2 * 4 + 1]["q_similarity"]["adjacent_pre"] = 0.125
+    check["heads"][0]["q_similarity"]["adjacent_pre"] = None
+    with figure_style():
+        axes = FIGURES["q_similarity_map"](check, {})[0].axes[0]
+    shown = np.ma.filled(axes.images[0].get_array(), np.nan)
+    assert shown.shape == (4, 3)
+    assert shown[1, 2] == 0.125
+    assert np.isnan(shown[0, 0])
+
+
 def test_a_missing_map_is_named(tmp_path: Path) -> None:
     _write(tmp_path, make_check())
     np.savez(tmp_path / "exemplars.npz", other=np.zeros((2, 2)))

@@ -652,8 +652,12 @@ def test_the_theorems_hold_on_the_default_checkpoint(default_model, out, no_figu
                 ), name
         assert head["theorems"]["re_access"]["applicable"]
         assert head["theorems"]["sequential"]["applicable"]
-    # Measured over the 270 heads: 0.855 on this text, 0.850 on Python's reference manual.
-    assert 0.80 < found["summary"]["q_similarity"]["adjacent_pre"] < 0.90
+    # Known from other texts: between 0.80 and 0.90 (Python's reference manual: 0.850). On this
+    # text 0.8552 and 0.7996, which float32 arithmetic of another order moves by about 1e-5;
+    # un-rotated twice they would be 0.847 and 0.650.
+    similarity = found["summary"]["q_similarity"]
+    assert similarity["adjacent_pre"] == pytest.approx(0.8552, abs=2e-3)
+    assert similarity["all_pairs_pre"] == pytest.approx(0.7996, abs=2e-3)
 
 
 @pytest.mark.checkpoint
