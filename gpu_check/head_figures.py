@@ -153,7 +153,7 @@ def confusion(check: Check) -> Drawing:
     summary = check["summary"].get("patterns") or {}
     table = summary.get("confusion") or {}
     counts = np.array(
-        [[(table.get(column) or {}).get(row) or 0 for column in PATTERNS] for row in PATTERNS]
+        [[(table.get(row) or {}).get(column) or 0 for column in PATTERNS] for row in PATTERNS]
     )
     figure = new_figure(COLUMN_WIDTH + 0.9, 3.3)
     axes = figure.subplots()
