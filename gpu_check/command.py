@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gpu_check.defaults import DEFAULT_MODEL, DEFAULT_TOKENS
 from tappa_theory.app.commands import DEFAULT_OUT, Command
-
-DEFAULT_MODEL = "smollm2-135m"
-DEFAULT_TOKENS = 1024
 
 
 def check(

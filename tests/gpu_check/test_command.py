@@ -17,7 +17,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpu_check import checkpoints, default_checkpoint, job
+from gpu_check import checkpoints, default_checkpoint, job, sources
 from gpu_check.captured_tensors import save_captured_tensors
 from gpu_check.command import COMMAND
 from gpu_check.schema import validate
@@ -420,7 +420,7 @@ def tiny_default(tiny, monkeypatch):
         assert model_id == "smollm2-135m"
         return original(str(tiny), **keywords)
 
-    monkeypatch.setattr(job, "load", load)
+    monkeypatch.setattr(sources, "load", load)
     monkeypatch.setattr("tappa_theory.app.run.installed_commands", lambda: {"check": COMMAND})
 
 

@@ -1,0 +1,1 @@
+"""The mathematics of TAPPA's theorems, written once for numpy and torch arrays."""
