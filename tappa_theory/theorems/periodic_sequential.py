@@ -36,18 +36,18 @@ THEOREM = Theorem(
     ),
     hypotheses=(
         "small key drift over N positions",
-        "frequency-weighted dominance: kappa = sum over other channels of A_m theta_m, over"
-        " A_* theta_*, below 1, and kappa^2 + R^2 < 1",
+        r"frequency-weighted dominance: $\kappa$, the sum over the other channels of $A_m\theta_m$,"
+        r" over $A_*\theta_*$, is below 1, and $\kappa^2 + R^2 < 1$",
         "the period is shorter than the context",
     ),
     published=PublishedForm(
         text=(
-            r"As publicly summarised: diagonals are spaced by T = 2\pi/\theta_* ="
-            r" 2\pi c^{2m_*/d}, m_* the channel of most energy, without an error term."
+            r"As publicly summarised: diagonals are spaced by $T = 2\pi/\theta_* ="
+            r" 2\pi c^{2m_*/d}$, $m_*$ the channel of most energy, without an error term."
         ),
         reading=(
             "key drift, and the rotation of the dominant channel standing for the rotation of"
-            r" every channel: \theta_m read as \theta_* in the residual"
+            r" every channel: $\theta_m$ read as $\theta_*$ in the residual"
         ),
         bound=bound_at(SHIFT, QUERY_DRIFT + KEY_DRIFT + rotation_residual((s - u) * theta_star)),
     ),

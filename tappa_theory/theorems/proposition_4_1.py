@@ -20,12 +20,12 @@ THEOREM = Theorem(
         r" \|a_{t+1} - a_t\|_\infty \le \lambda \max_i\|k_i\|\,\|\Pi\Delta\tilde q\|"
     ),
     hypotheses=(
-        r"\Pi projects on the span of the n post-RoPE keys visible to both rows",
-        r"\sigma^+ is the smallest nonzero singular value of those keys",
+        r"$\Pi$ projects on the span of the n post-RoPE keys visible to both rows",
+        r"$\sigma^+$ is the smallest nonzero singular value of those keys",
     ),
     published=PublishedForm(
         text=(
-            r"As publicly summarised: \|a_{t+1} - a_t\|_\infty \ge c_1\|q_{t+1} - q_t\| - c_2; so"
+            r"As publicly summarised: $\|a_{t+1} - a_t\|_\infty \ge c_1\|q_{t+1} - q_t\| - c_2$; so"
             " high q-similarity is necessary for a temporally stable pattern."
         ),
         reading=(

@@ -28,16 +28,16 @@ THEOREM = Theorem(
     ),
     hypotheses=(
         "small query drift over L positions",
-        r"resonance: L\theta_m near a multiple of 2\pi on every channel that carries energy",
+        r"resonance: $L\theta_m$ near a multiple of $2\pi$ on every channel that carries energy",
     ),
     published=PublishedForm(
         text=(
-            r"As publicly summarised: |a_{t+L,i} - a_{t,i}| \le C_1(\varepsilon_q +"
-            r" \varepsilon_k) + C_2\delta, \delta the resonance error of the dominant channel."
+            r"As publicly summarised: $|a_{t+L,i} - a_{t,i}| \le C_1(\varepsilon_q +"
+            r" \varepsilon_k) + C_2\delta$, $\delta$ the resonance error of the dominant channel."
         ),
         reading=(
-            r"the drift terms of (B), and \delta = 2|\sin(L\theta_*/2)| of the channel of most"
-            r" energy charged to every channel: C_2 = \lambda \sum_m |z^m||w^m|"
+            r"the drift terms of (B), and $\delta = 2|\sin(L\theta_*/2)|$ of the channel of most"
+            r" energy charged to every channel: $C_2 = \lambda \sum_m |z^m||w^m|$"
         ),
         bound=bound_at(SHIFT, QUERY_DRIFT + KEY_DRIFT + rotation_residual((s - u) * theta_star)),
     ),

@@ -23,17 +23,17 @@ THEOREM = Theorem(
         r" + |z_t^m|\,|w_{i+1}^m - w_i^m| \right)"
     ),
     hypotheses=(
-        "small query drift: |z_{t+1} - z_t| small against |z_t|",
-        "small key drift: |w_{i+1} - w_i| small against |w_i|",
+        "small query drift: $|z_{t+1} - z_t|$ small against $|z_t|$",
+        "small key drift: $|w_{i+1} - w_i|$ small against $|w_i|$",
     ),
     published=PublishedForm(
         text=(
-            r"As publicly summarised: if \|q_{t+1} - q_t\| \le \varepsilon and"
-            r" \|k_{i+1} - k_i\| \le \varepsilon then |a_{t+1,i+1} - a_{t,i}| \le C\varepsilon."
+            r"As publicly summarised: if $\|q_{t+1} - q_t\| \le \varepsilon$ and"
+            r" $\|k_{i+1} - k_i\| \le \varepsilon$ then $|a_{t+1,i+1} - a_{t,i}| \le C\varepsilon$."
         ),
         reading=(
-            r"per pair, C = \lambda(\|k_{i+1}\| + \|q_t\|) and \varepsilon the larger of the two"
-            " steps of that pair, before RoPE"
+            r"per pair, $C = \lambda(\|k_{i+1}\| + \|q_t\|)$ and $\varepsilon$ the larger of"
+            " the two steps of that pair, before RoPE"
         ),
         bound=CONSTANT * EPSILON,
     ),
