@@ -43,6 +43,7 @@ def check_maxima(check: TiledCheck, star: int) -> Maxima:
     after, before = values | {"w_u": head.w[2:]}, values | {"w_u": head.w[:-2]}
     queries = slow.query_features(values), drift.query_features(values)
     keys = slow.key_features(values), drift.key_features(after), drift.key_features(before)
+    one_sided = torch.cat(queries, dim=1), torch.cat(keys[:2], dim=1)
     query_star = dominant.query_features(values)[:, star]
     key_star = dominant.key_features(values)[:, star]
     half = float(values["theta"][star]) / 2
@@ -60,18 +61,19 @@ def check_maxima(check: TiledCheck, star: int) -> Maxima:
             visible = head.visibility.block(t, i + 1) & head.visibility.block(t, i - 1)
             if head.visibility.valid is not None:
                 visible &= head.visibility.block(t, i)
-            if not bool(visible.any()):
+            pairs = int(torch.count_nonzero(visible))
+            if not pairs:
                 continue
-            counts[0] += int(torch.count_nonzero(visible))
-            numerator = queries[0][rows] @ keys[0][columns].T
+            counts[0] += pairs
+            # One of the two drifts alone leaves few rows with a kappa_j below 1, if any.
+            least = one_sided[0][rows] @ one_sided[1][columns].T
             denominator = query_star[rows, None] * key_star[None, columns]
-            # Elsewhere the slow channels alone make kappa_j at least 1.
-            some = torch.nonzero((visible & (numerator < denominator)).any(dim=1))[:, 0]
+            some = torch.nonzero((visible & (least < denominator)).any(dim=1))[:, 0]
             if not len(some):
                 continue
             t = t[some]
             drifts = [queries[1][t] @ key[columns].T for key in keys[1:]]
-            kappa = numerator[some] + torch.maximum(*drifts)
+            kappa = queries[0][t] @ keys[0][columns].T + torch.maximum(*drifts)
             kappa /= denominator[some].clamp(min=1e-300)
             binding = visible[some] & (kappa < 1)
             found = int(torch.count_nonzero(binding))

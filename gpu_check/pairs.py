@@ -23,7 +23,7 @@ from tappa_theory.separable import separate
 from tappa_theory.shift_identity import LOGIT
 from tappa_theory.theorems import Theorem
 
-TILE = 256
+TILE = 384
 HALO = 16
 """Shifts up to this are read off the tile's own logits, computed that much wider."""
 UNIT_ROUNDOFF = 2.0**-53
