@@ -13,6 +13,8 @@ from tappa_theory.patterns import PATTERNS
 
 SIDE = 512
 """Cells of a reduced map, per side, at most."""
+CLEAR = 0.7
+"""Share of attention on columns, less that on offsets, that shows a column and the rest as well."""
 
 
 @dataclass
@@ -55,10 +57,12 @@ class Exemplars:
 
 
 def _strength(measured: Measured) -> float:
+    """How well the head serves as a picture of its pattern; the larger, the better."""
     lines, season = measured.attention.lines, measured.attention.season or 0.0
     assert lines is not None
     shares = {
-        "re_access": lines.column - lines.diagonal,
+        # A head with all its attention on one key makes an empty picture.
+        "re_access": -abs(lines.column - lines.diagonal - CLEAR),
         "sequential": lines.diagonal - lines.column,
         "periodic_sequential": lines.diagonal - lines.column,
         "seasonal": season,
