@@ -125,6 +125,7 @@ def checked(tiny: Path, words: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gpu_check.job._figures", lambda folder, report: None)
+        patch.setattr("torch.cuda.is_available", lambda: False)
         outcome = run_tappa("check", tiny, "--text", words, "--tokens", 160, "--out", folder)
     assert outcome.code == 0, outcome.err
     return Checked(folder, outcome)

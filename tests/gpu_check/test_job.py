@@ -33,6 +33,12 @@ HEADS = [(layer, head) for layer in range(2) for head in range(4)]
 FILES = {"check.json", "heads.parquet", "exemplars.npz"}
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are compared between runs; on a machine with a GPU, `auto` would mix devices."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
 def refuse_constant(name: str) -> None:
     raise AssertionError(f"check.json holds {name}, which is not JSON")
 
