@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,9 @@ from gpu_check.summary import layer_means, summarise, verdict
 from gpu_check.visibility import Visibility
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope, to_channels, unrotate
+
+if TYPE_CHECKING:
+    from gpu_check.capture import LayerCapture
 
 
 @dataclass
@@ -78,6 +81,19 @@ class Checker:
                 raise
         for head in measured:
             self._keep(head, softcap)
+
+    def add_capture(self, captured: "LayerCapture") -> None:
+        """Measure every head of a layer that `gpu_check.capture` handed over."""
+        self.add_layer(
+            captured.layer,
+            captured.queries,
+            captured.keys,
+            captured.rope,
+            scale=captured.scale,
+            visibility=captured.visibility,
+            softcap=captured.softcap,
+            angle_deviation=captured.angle_deviation,
+        )
 
     def _keep(self, measured: Measured, softcap: float | None) -> None:
         self.result.heads.append(measured.result)
@@ -167,6 +183,24 @@ def check(
         visibility=Visibility(length, window, counted),
         softcap=softcap,
     )
+    return checker.result
+
+
+def check_model(
+    model: Any, input_ids: torch.Tensor, *, layers: range | None = None, lag: int | None = None
+) -> CheckResult:
+    """Check the theorems on a loaded transformers model, which is left as it was found.
+
+    input_ids: (1, T) token ids, on the model's device. layers: those to check, default all. lag:
+    as in `check`. Raises InputError for more than one text, or what `capture` refuses.
+    """
+    from gpu_check.capture import capture
+
+    if input_ids.ndim != 2 or input_ids.shape[0] != 1:
+        raise InputError(f"input_ids have shape {tuple(input_ids.shape)}; pass one text, (1, T)")
+    check_lag(lag, input_ids.shape[1])
+    checker = Checker(lag)
+    capture(model, input_ids, checker.add_capture, layers=layers)
     return checker.result
 
 

@@ -132,16 +132,7 @@ class ModelSource(Source):
         with progress_bar("layers", len(self.layers)) as bar:
 
             def analyse(layer: LayerCapture) -> None:
-                self.checker.add_layer(
-                    layer.layer,
-                    layer.queries,
-                    layer.keys,
-                    layer.rope,
-                    scale=layer.scale,
-                    visibility=layer.visibility,
-                    softcap=layer.softcap,
-                    angle_deviation=layer.angle_deviation,
-                )
+                self.checker.add_capture(layer)
                 self.keep_layer()
                 bar.advance()
 

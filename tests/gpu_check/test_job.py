@@ -18,7 +18,7 @@ from gpu_check import check, default_checkpoint
 from gpu_check.cache import cache_directory
 from gpu_check.capture import capture
 from gpu_check.captured_tensors import save_captured_tensors
-from gpu_check.check import Checker
+from gpu_check.check import Checker, check_model
 from gpu_check.checkpoints import load
 from gpu_check.exemplars import Exemplars
 from gpu_check.job import Job, headline
@@ -478,6 +478,32 @@ def test_a_violation_and_an_undecided_pair_end_with_1(tappa, tiny, words, out, m
         assert done.code == 1
         assert read(out)["verdict"] == verdict
         assert done.out.endswith(f"bounds: {verdict}\n")
+
+
+# --- from Python
+
+
+def test_a_loaded_model_gives_the_numbers_of_the_command(tiny, words, checked):
+    loaded = load(str(tiny), device="cpu")
+    ids = tokenize(read_text(words), loaded.tokenizer, 160, loaded.context_length)
+    before = loaded.model.config._attn_implementation
+    result = check_model(loaded.model, ids)
+    assert loaded.model.config._attn_implementation == before
+    expected = read(checked.folder)
+    assert result.verdict == expected["verdict"]
+    assert len(result.heads) == len(expected["heads"])
+    for head, other in zip(result.heads, expected["heads"], strict=True):
+        for name, theorem in head.theorems.items():
+            assert theorem.pairs == other["theorems"][name]["pairs"]
+            assert theorem.max_ratio == other["theorems"][name]["max_ratio"]
+    only = check_model(loaded.model, ids, layers=range(1, 2), lag=5)
+    assert {head.layer for head in only.heads} == {1}
+    assert {head.theorems["seasonal"].shift for head in only.heads} == {(5, 0)}
+
+
+def test_a_loaded_model_takes_one_text(tiny):
+    with pytest.raises(InputError, match="one text"):
+        check_model(load(str(tiny), device="cpu").model, torch.ones(2, 8, dtype=torch.int64))
 
 
 # --- interrupts
