@@ -2,7 +2,7 @@
 
 import nox
 
-FLOOR = ("numpy==2.0.2*", "torch==2.6.*", "transformers==4.56.*")
+FLOOR = ("numpy==2.0.*", "torch==2.6.*", "transformers==4.56.*")
 
 
 @nox.session(python="3.11")
