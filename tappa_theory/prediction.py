@@ -23,6 +23,8 @@ from tappa_theory import patterns, similarity
 from tappa_theory.arrays import Array, asarray_like, namespace
 from tappa_theory.energy import channel_gain, period
 from tappa_theory.rope import Rope, rotate
+from tappa_theory.separable import separate
+from tappa_theory.shift_identity import LOGIT
 
 ROWS = 32
 """Positions at which the mean query's attention is looked at."""
@@ -60,11 +62,17 @@ def mean_query_map(
     )
     keys = xp.arange(length, device=z.device)
     gain = asarray_like(channel_gain(rope, scale), xp.real(z))
-    unscaled = rope_without_scaling(rope)
     mean = xp.mean(z, axis=-2)
-    query = rotate(xp.broadcast_to(mean, (count, mean.shape[-1])), unscaled, rows)
-    key = rotate(w, unscaled, keys)
-    logits = xp.real((query * gain) @ xp.conj(key).T)
+    values = {
+        "z": xp.broadcast_to(mean, (count, mean.shape[-1])),
+        "w": w,
+        "t": xp.astype(rows, xp.float64)[:, None],
+        "i": xp.astype(keys, xp.float64)[:, None],
+        "theta": asarray_like(rope.frequencies, gain),
+        "lambda": gain,
+    }
+    logit = separate(LOGIT)
+    logits = logit.query_features(values) @ logit.key_features(values).T
     variance = xp.mean(xp.abs(z - mean) ** 2, axis=-2)
     noise = xp.sum(gain**2 * variance * xp.abs(w) ** 2, axis=-1) / 2
     logits = logits + min(max(1 - k_similarity, 0.0), 1.0) * noise / 2
@@ -73,11 +81,6 @@ def mean_query_map(
     logits = xp.where(visible, logits, xp.full_like(logits, -math.inf))
     weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
     return rows, weights / xp.sum(weights, axis=-1, keepdims=True)
-
-
-def rope_without_scaling(rope: Rope) -> Rope:
-    """The same rotation with attention scaling 1; the scaling enters through `channel_gain`."""
-    return Rope(rope.frequencies, rope.layout, rope.rotary_dim, 1.0, rope.type, rope.base)
 
 
 def predict(
@@ -116,8 +119,3 @@ def predict_published(
     if 2 * period(dominant_frequency) > length:
         return "re_access"
     return "periodic_sequential" if k_similarity >= HIGH_SIMILARITY else "sequential"
-
-
-def predicted_offset(lines: patterns.Lines) -> int | None:
-    """The nearest predicted offset, None where none is predicted."""
-    return lines.offsets[0] if lines.offsets else None

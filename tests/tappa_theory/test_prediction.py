@@ -8,14 +8,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tappa_theory.errors import InputError
-from tappa_theory.patterns import Lines, observed_rows
+from tappa_theory.patterns import observed_rows
 from tappa_theory.prediction import (
     HIGH_SIMILARITY,
     ROWS,
     mean_query_map,
     predict,
     predict_published,
-    predicted_offset,
 )
 from tappa_theory.rope import Rope, rotate, to_vectors
 from tappa_theory.similarity import all_pairs
@@ -62,7 +61,6 @@ def test_channels_that_agree_at_one_distance_predict_a_diagonal(offset):
     found = predicted(*coherent(rope, 2.0, offset), rope)
     assert found.pattern == "sequential"
     assert offset in found.lines.offsets
-    assert predicted_offset(found.lines) == min(found.lines.offsets)
 
 
 @pytest.mark.parametrize("spacing", [10, 16, 24, 32])
@@ -186,8 +184,3 @@ def test_zero_queries_are_refused():
 def test_the_published_rule(q_similarity, k_similarity, frequency, expected):
     assert HIGH_SIMILARITY == 0.8
     assert predict_published(q_similarity, k_similarity, frequency, 1024) == expected
-
-
-def test_the_nearest_offset():
-    assert predicted_offset(Lines((), (3, 9), 0.0, 0.5, None)) == 3
-    assert predicted_offset(Lines((), (), 0.0, 0.0, None)) is None
