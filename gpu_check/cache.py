@@ -36,6 +36,11 @@ def cache_directory(cache_dir: Path | str | None = None) -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("tappa")
 
 
+def printable(name: str) -> str:
+    """A name that can be written as UTF-8: lone surrogates in it are spelled out, as \\udcff."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def sha256_of_file(path: Path, progress: Progress = no_progress) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits; progress counts bytes."""
     digest = hashlib.sha256()

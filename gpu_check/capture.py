@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from gpu_check.rotary_modules import Rotation, rotary_modules, verified_rotations
+from gpu_check.attention_interface import (
+    attention_function,
+    check_all_seen,
+    check_finite,
+    checked_softcap,
+    input_device,
+    layer_of,
+    own_attention,
+    registered,
+    run_without_cache,
+)
+from gpu_check.rotary_modules import Rotation, left_as_found, verified_rotations
 from gpu_check.visibility import Visibility
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
 
 BLOCK = 512
 """Rows of a mask or of the logits looked at together, so that copies of them stay small."""
+
+_OUTPUT_UNIT = 2.0**-13
+"""Relative rounding that every output may have: matrix units may shorten float32 to 11 bits."""
 
 _ADDED_TO_LOGITS = {"s_aux": "learned attention sinks", "position_bias": "a position bias"}
 
@@ -57,7 +67,7 @@ def capture(
     *,
     attention_mask: torch.Tensor | None = None,
     layers: range | None = None,
-) -> float | None:
+) -> list[float | None]:
     """Run a model once and call `analyse` for every layer and text, one layer at a time.
 
     model: a transformers language model with RoPE, on any device and in any dtype; it is left as
@@ -65,34 +75,29 @@ def capture(
         0 .. T - 1 in every row, so pad on the right. attention_mask: (B, T), 1 on tokens and 0 on
         padding, which must be one stretch at either end. layers: those to capture, default all.
 
-    Returns the mean next-token loss over all pairs of adjacent tokens, nats; None if there is no
-    such pair or the model has no language-modelling head. Raises InputError if the input does not
-    fit the model, if the model's RoPE, mask or attention is of a kind that `LayerCapture` cannot
-    tell, or if queries, keys or loss are not finite.
+    Returns the mean next-token loss of each text over its pairs of adjacent tokens, nats; None for
+    a text without such a pair, or if the model has no language-modelling head. Raises InputError if
+    the input does not fit the model, if the model's RoPE, mask or attention is of a kind that
+    `LayerCapture` cannot tell, or if queries, keys or loss are not finite.
     """
     input_ids, valid = _checked_input(model, input_ids, attention_mask)
-    with torch.no_grad(), _as_found(model):
+    with torch.no_grad(), left_as_found(model):
         model.eval()
         rotations = verified_rotations(model, layers, input_ids.shape[1])
-        tap = _Tap(analyse, rotations, _visible_tokens(valid), _own_attention(model))
-        with _registered(model, tap):
-            output = model(
-                input_ids=input_ids,
-                attention_mask=valid.to(torch.int64),
-                position_ids=torch.arange(input_ids.shape[1], device=input_ids.device)[None],
-                use_cache=False,
-                output_attentions=False,
-                output_hidden_states=False,
-                return_dict=True,
-            )
-        tap.check_complete()
+        tap = _Tap(analyse, rotations, _visible_tokens(valid), own_attention(model))
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        with registered(model, tap.original, tap.attention):
+            output = run_without_cache(model, input_ids, valid.to(torch.int64), positions)
+        check_all_seen([layer for layer in rotations if layer not in tap.seen])
         logits = getattr(output, "logits", None)
-        return None if logits is None else _mean_loss(logits, input_ids, valid)
+        if logits is None:
+            return [None] * len(input_ids)
+        return [_mean_loss(*text) for text in zip(logits, input_ids, valid, strict=True)]
 
 
 @dataclass(eq=False)
 class _Tap:
-    """Stands in for the model's attention: hands queries and keys over, then calls the original."""
+    """Stands in for the model's attention: calls the original, then hands queries and keys over."""
 
     analyse: Callable[[LayerCapture], None]
     rotations: dict[int, Rotation]
@@ -112,62 +117,52 @@ class _Tap:
         **kwargs: Any,
     ) -> Any:
         """The function that is registered; query (B, heads, T, d), key (B, kv_heads, T, d)."""
-        layer = getattr(module, "layer_idx", None)
-        if layer is None:
-            raise InputError(
-                f"{type(module).__name__} does not say which layer it is (layer_idx); "
-                "this architecture is not supported"
-            )
+        layer = layer_of(module)
+        captures = []
         if layer in self.rotations:
-            self._hand_over(layer, module, query, key, attention_mask, kwargs)
-        original = _attention_function(module, self.original)
-        return original(module, query, key, value, attention_mask, *args, **kwargs)
+            captures = self._captures(layer, module, query, key, attention_mask, kwargs)
+        original = attention_function(module, self.original)
+        found = original(module, query, key, value, attention_mask, *args, **kwargs)
+        for each in captures:
+            _check_output(each, value[each.sample], found[0][each.sample])
+            self.analyse(each)
+        return found
 
-    def check_complete(self) -> None:
-        """Raise InputError if a layer passed by without being seen."""
-        missing = sorted(self.rotations.keys() - self.seen)
-        if missing:
-            raise InputError(
-                f"layers {', '.join(map(str, missing))} did not hand over queries and keys: the "
-                "architecture, or this kind of layer, does not use transformers' attention "
-                "interface; choose other layers"
-            )
-
-    def _hand_over(
+    def _captures(
         self, layer: int, module: Any, query: Any, key: Any, mask: Any, kwargs: dict[str, Any]
-    ) -> None:
+    ) -> list[LayerCapture]:
+        """What the layer computes for each text. Raises InputError if it cannot be told truly."""
         if layer in self.seen:
             raise InputError(f"layer {layer} attends more than once; choose other layers")
         self.seen.add(layer)
         for name, what in _ADDED_TO_LOGITS.items():
             if kwargs.get(name) is not None:
                 raise InputError(f"layer {layer} has {what}, which is not supported")
-        softcap = kwargs.get("softcap")
-        if softcap is not None and self.original == "sdpa":
-            raise InputError(
-                f"layer {layer} caps its logits, which sdpa ignores; load the model with "
-                "attn_implementation='eager'"
-            )
+        softcap = checked_softcap(layer, self.original, kwargs)
         rotation = self.rotations[layer]
         _check_vectors(layer, query, key, len(self.valid), rotation.rope.head_dim)
         window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
-        visibilities = [Visibility(query.shape[2], window, valid) for valid in self.valid]
+        visibilities = [
+            # layers of a model may stand on different devices
+            Visibility(query.shape[2], window, None if valid is None else valid.to(query.device))
+            for valid in self.valid
+        ]
         self._check_mask(layer, module, mask, kwargs.get("is_causal"), visibilities)
         scale = kwargs.get("scaling")
-        for sample, visibility in enumerate(visibilities):
-            self.analyse(
-                LayerCapture(
-                    layer=layer,
-                    sample=sample,
-                    queries=query[sample],
-                    keys=key[sample],
-                    rope=rotation.rope,
-                    scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
-                    visibility=visibility,
-                    softcap=None if softcap is None else float(softcap),
-                    angle_deviation=rotation.angle_deviation,
-                )
+        return [
+            LayerCapture(
+                layer=layer,
+                sample=sample,
+                queries=query[sample],
+                keys=key[sample],
+                rope=rotation.rope,
+                scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
+                visibility=visibility,
+                softcap=softcap,
+                angle_deviation=rotation.angle_deviation,
             )
+            for sample, visibility in enumerate(visibilities)
+        ]
 
     def _check_mask(
         self, layer: int, module: Any, mask: Any, causal: Any, visibilities: list[Visibility]
@@ -225,119 +220,76 @@ def _check_vectors(layer: int, query: Any, key: Any, batch: int, head_dim: int) 
         raise InputError(f"layer {layer} has {shapes}; (batch, heads, T, {head_dim}) is supported")
     if query.shape[1] % key.shape[1]:
         raise InputError(f"layer {layer} has {shapes}; key heads must divide the query heads")
-    for name, vectors in (("queries", query), ("keys", key)):
-        finite = torch.isfinite(vectors).all(dim=-1).all(dim=-1).all(dim=0)
-        if not bool(finite.all()):
-            head = int((~finite).nonzero()[0])
-            raise InputError(
-                f"layer {layer}, head {head}: its {name} are not finite (NaN or infinity); "
-                "check the weights, or use --dtype float32"
-            )
+    check_finite(layer, query, key)
 
 
-def _attention_function(module: Any, name: str) -> Callable[..., Any]:
-    """The attention of that name as the source file of the module's class sees it."""
-    for cls in type(module).__mro__:
-        source = sys.modules.get(cls.__module__)
-        if name == "eager":
-            eager = getattr(source, "eager_attention_forward", None)
-            if eager is not None:
-                return eager
-        elif name in (known := getattr(source, "ALL_ATTENTION_FUNCTIONS", {})):
-            return known[name]
-    if name == "eager":
+def _check_output(found: LayerCapture, value: torch.Tensor, output: torch.Tensor) -> None:
+    """Raise InputError unless softmax of the logits told, times values, is what the layer gave.
+
+    value: (kv_heads, T, e), output: (T, heads, e). Three rows are looked at, enough for whatever
+    else an architecture puts into its attention: sinks, biases, another scale or mask. An error of
+    e in the logits changes the output by at most (exp(2 e) - 1) max|v|.
+    """
+    queries, keys, rows = found.queries, found.keys, _some_rows(found.visibility, value.device)
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    shape = (found.visibility.length, queries.shape[0], value.shape[-1])
+    if tuple(output.shape) != shape:
         raise InputError(
-            f"{type(module).__name__} has no eager_attention_forward; load the model with "
-            "attn_implementation='sdpa'"
+            f"layer {found.layer}: its attention gives {tuple(output.shape)} where {shape} is "
+            "supported; choose other layers"
         )
-    return ALL_ATTENTION_FUNCTIONS[name]
+    if not bool(torch.isfinite(value).all()):
+        return  # named where it reaches queries, keys or the loss
+    group = queries.shape[0] // keys.shape[0]
+    query, key = queries[:, rows].to(dtype), keys.to(dtype).repeat_interleave(group, dim=0)
+    values = value.to(dtype).repeat_interleave(group, dim=0)
+    logits = found.scale * query @ key.mT
+    if found.softcap is not None:
+        logits = found.softcap * torch.tanh(logits / found.softcap)
+    columns = torch.arange(found.visibility.length, device=rows.device)
+    visible = found.visibility.block(rows, columns)
+    expected = torch.where(visible, logits, -torch.inf).softmax(dim=-1) @ values
+    unit = max(torch.finfo(queries.dtype).eps, _OUTPUT_UNIT)
+    size = found.scale * query.norm(dim=-1).amax(dim=-1) * key.norm(dim=-1).amax(dim=-1)
+    bound = (torch.expm1(4 * unit * size) + 4 * unit) * values.abs().amax(dim=(1, 2))
+    excess = (output[rows].transpose(0, 1).to(dtype) - expected).abs().amax(dim=(1, 2)) - bound
+    if bool((excess > 0).any()):
+        raise InputError(
+            f"layer {found.layer}, head {int(excess.argmax())}: its attention is not the softmax "
+            "of scaled products of queries and keys (a bias, a sink or another scale takes part); "
+            "this architecture is not supported"
+        )
 
 
-def _own_attention(model: Any) -> str:
-    """ "sdpa" or "eager": the model's own where it is one of them."""
-    config = model.config.get_text_config()
-    if getattr(config, "attn_logit_softcapping", None) is not None:
-        return "eager"  # sdpa would leave the cap out
-    if config._attn_implementation in ("eager", "sdpa"):
-        return config._attn_implementation
-    return "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
-
-
-@contextmanager
-def _registered(model: Any, tap: _Tap) -> Iterator[None]:
-    """Let every attention layer of the model call the tap."""
-    name = f"tappa_capture_{id(tap)}"
-    configs = _configs(model)
-    before = [config._attn_implementation_internal for config in configs]
-    try:
-        AttentionInterface.register(name, tap.attention)
-        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[tap.original])
-        for config in configs:
-            # the public setter would also write into sub-configurations, and warn
-            config._attn_implementation_internal = name
-        yield
-    finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation_internal = implementation
-        AttentionInterface._global_mapping.pop(name, None)
-        AttentionMaskInterface._global_mapping.pop(name, None)
-
-
-def _configs(model: Any) -> list[Any]:
-    """Every configuration that a part of the model reads, once."""
-    found = [getattr(module, "config", None) for module in model.modules()]
-    distinct = {id(config): config for config in found}
-    return [each for each in distinct.values() if hasattr(each, "_attn_implementation_internal")]
-
-
-@contextmanager
-def _as_found(model: Any) -> Iterator[None]:
-    """Put back what a forward pass changes: the mode, and frequencies that follow the text."""
-    modes = [(module, module.training) for module in model.modules()]
-    rotary = [module for _, module in rotary_modules(model)]
-    attributes = [dict(vars(module)) for module in rotary]
-    buffers = [dict(module._buffers) for module in rotary]
-    # transformers writes "longrope" frequencies into the buffer, and replaces "dynamic" ones
-    values = [{name: _copy(buffer) for name, buffer in each.items()} for each in buffers]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for i, module in enumerate(rotary):
-            vars(module).clear()
-            vars(module).update(attributes[i])
-            module._buffers.clear()
-            module._buffers.update(buffers[i])
-            for name, value in values[i].items():
-                if value is not None:
-                    module._buffers[name].copy_(value)
-
-
-def _copy(buffer: torch.Tensor | None) -> torch.Tensor | None:
-    return None if buffer is None else buffer.clone()
+def _some_rows(visibility: Visibility, device: torch.device) -> torch.Tensor:
+    """The first, the middle and the last token."""
+    rows = torch.arange(visibility.length, device=device)
+    if visibility.valid is not None:
+        rows = rows[visibility.valid.to(device)]
+    return rows[[0, len(rows) // 2, -1]].unique()
 
 
 def _checked_input(
     model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and a boolean mask, both (B, T), on the device of the model's embedding."""
+    """Ids and a boolean mask, both (B, T), on the device that the model takes them on."""
     if input_ids.ndim != 2 or input_ids.numel() == 0 or input_ids.is_floating_point():
         raise InputError(
             f"input_ids of shape {tuple(input_ids.shape)}, {input_ids.dtype}: "
             "integers of shape (batch, T), T at least 1, are needed"
         )
     embedding = model.get_input_embeddings().weight
+    device = input_device(model)
     low, high = int(input_ids.min()), int(input_ids.max())
     if low < 0 or high >= embedding.shape[0]:
         raise InputError(
             f"input_ids from {low} to {high}: the model embeds 0 to {embedding.shape[0] - 1}; "
             "use its own tokenizer"
         )
-    input_ids = input_ids.to(embedding.device)
+    input_ids = input_ids.to(device)
     if attention_mask is None:
         return input_ids, torch.ones_like(input_ids, dtype=torch.bool)
-    mask = attention_mask.to(embedding.device)
+    mask = attention_mask.to(device)
     if mask.shape != input_ids.shape or bool(((mask != 0) & (mask != 1)).any()):
         raise InputError(
             f"attention_mask of shape {tuple(mask.shape)}: 0 and 1 of the shape of input_ids, "
@@ -359,19 +311,18 @@ def _visible_tokens(valid: torch.Tensor) -> list[torch.Tensor | None]:
 
 
 def _mean_loss(logits: torch.Tensor, input_ids: torch.Tensor, valid: torch.Tensor) -> float | None:
-    counted = (valid[:, 1:] & valid[:, :-1]).to(logits.device)
-    targets = input_ids[:, 1:].to(logits.device)
-    if not bool(counted.any()):
+    """Of one text: logits (T, vocabulary), input_ids (T,), valid (T,)."""
+    pairs = (valid[1:] & valid[:-1]).nonzero()[:, 0].to(logits.device)
+    targets = input_ids[1:].to(logits.device)
+    if not len(pairs):
         return None
     total = 0.0
-    for sample in range(len(targets)):
-        for rows in counted[sample].nonzero()[:, 0].split(BLOCK):
-            scores = logits[sample, rows]
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            losses = cross_entropy(scores, targets[sample, rows], reduction="none")
-            total += float(losses.double().sum())
-    loss = total / int(torch.count_nonzero(counted))
-    if not torch.isfinite(torch.tensor(loss)):
+    for rows in pairs.split(BLOCK):
+        scores = logits[rows]
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        total += float(cross_entropy(scores, targets[rows], reduction="none").double().sum())
+    loss = total / len(pairs)
+    if not math.isfinite(loss):
         raise InputError(
             "the model's loss is not finite (NaN or infinity); check the weights, or use "
             "--dtype float32"

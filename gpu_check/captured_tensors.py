@@ -36,7 +36,7 @@ from typing import Any
 
 import torch
 
-from gpu_check.cache import Progress, no_progress, save_safetensors, sha256_of_file
+from gpu_check.cache import Progress, no_progress, printable, save_safetensors, sha256_of_file
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
 
@@ -181,7 +181,7 @@ def load_captured_tensors(
     tokens = shapes[f"layers.{layers[0]}.q"][1]
     return CapturedTensors(
         path=path,
-        id=model or path.stem,
+        id=printable(model) if model else path.stem,
         layers=layers,
         tokens=tokens,
         heads={layer: shapes[f"layers.{layer}.q"][0] for layer in layers},
@@ -189,7 +189,7 @@ def load_captured_tensors(
         rope={layer: build_rope(ropes[layer], head_dim[layer], tokens, given) for layer in layers},
         scale={layer: float(scales[layer]) for layer in layers},
         sliding_window=windows,
-        model=model,
+        model=None if model is None else printable(model),
         text_sha256=text_sha256,
         device=torch.device(device),
         source={

@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +45,27 @@ class CheckResult:
         """Means by layer, as in check.json."""
         return layer_means(self.heads)
 
+    def ordered(self) -> "CheckResult":
+        """A copy in the order of texts, layers and heads; a batch is measured layer by layer."""
+        heads = sorted(self.heads, key=lambda head: (head.text, head.layer, head.head))
+        return CheckResult(heads, self.exemplars.copy())
+
 
 class Checker:
-    """Measures layer after layer, the heads of a layer side by side on the processor's cores."""
+    """Measures layer after layer, the heads of a layer side by side on the processor's cores.
 
-    def __init__(self, lag: int | None = None, threads: int | None = None) -> None:
+    on_head: called after every head.
+    """
+
+    def __init__(
+        self,
+        lag: int | None = None,
+        threads: int | None = None,
+        on_head: Callable[[], None] = lambda: None,
+    ) -> None:
         self.lag = lag
         self.threads = threads or os.cpu_count() or 1
+        self.on_head = on_head
         self.result = CheckResult()
 
     def add_layer(
@@ -65,39 +79,56 @@ class Checker:
         visibility: Visibility,
         softcap: float | None = None,
         angle_deviation: float | None = None,
+        text: int = 0,
     ) -> None:
         """Measure every head of a layer: queries (H, T, d), keys (H_kv, T, d), after RoPE."""
-        subjects = list(
-            _subjects(layer, queries, keys, rope, scale, visibility, softcap, angle_deviation)
-        )
+        subjects = [
+            replace(subject, softcap=softcap, angle_deviation=angle_deviation, text=text)
+            for subject in _subjects(layer, queries, keys, rope, scale, visibility)
+        ]
         # Heads are independent, and one thread each wastes less than threads inside small tiles.
         with ThreadPoolExecutor(
             self.threads, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
             try:
-                measured = list(pool.map(partial(measure, lag=self.lag), subjects))
+                # One by one: the features of a measured head are let go once it is kept.
+                for head in pool.map(partial(measure, lag=self.lag), subjects):
+                    self._keep(head, softcap)
+                    self.on_head()
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        for head in measured:
-            self._keep(head, softcap)
 
-    def add_capture(self, captured: "LayerCapture") -> None:
-        """Measure every head of a layer that `gpu_check.capture` handed over."""
+    def add_capture(self, captured: "LayerCapture", text: int | None = None) -> None:
+        """Measure every head of a layer that `gpu_check.capture` handed over.
+
+        text: index of its text in the check, default that in the batch. Padding on the right is
+        cut off first: the text is measured as if it had run alone.
+        """
+        visibility = _trimmed(captured.visibility)
         self.add_layer(
             captured.layer,
-            captured.queries,
-            captured.keys,
+            captured.queries[:, : visibility.length],
+            captured.keys[:, : visibility.length],
             captured.rope,
             scale=captured.scale,
-            visibility=captured.visibility,
+            visibility=visibility,
             softcap=captured.softcap,
             angle_deviation=captured.angle_deviation,
+            text=captured.sample if text is None else text,
         )
 
     def _keep(self, measured: Measured, softcap: float | None) -> None:
         self.result.heads.append(measured.result)
         self.result.exemplars.offer(measured, softcap)
+
+
+def _trimmed(visibility: Visibility) -> Visibility:
+    """The visibility without padding on the right, which no token sees."""
+    tokens = visibility.tokens
+    if visibility.valid is None or not bool(visibility.valid[:tokens].all()):
+        return visibility
+    return Visibility(tokens, visibility.window)
 
 
 def _subjects(
@@ -107,8 +138,6 @@ def _subjects(
     rope: Rope,
     scale: float,
     visibility: Visibility,
-    softcap: float | None,
-    angle_deviation: float | None,
 ) -> Iterator[Subject]:
     heads, length, _ = queries.shape
     kv_heads = keys.shape[0]
@@ -130,8 +159,6 @@ def _subjects(
             query=queries[index],
             key=keys[kv_head],
             head=Head(z[index], w[kv_head], rope, scale, visibility),
-            softcap=softcap,
-            angle_deviation=angle_deviation,
         )
 
 
@@ -187,21 +214,34 @@ def check(
 
 
 def check_model(
-    model: Any, input_ids: torch.Tensor, *, layers: range | None = None, lag: int | None = None
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    layers: range | None = None,
+    lag: int | None = None,
 ) -> CheckResult:
     """Check the theorems on a loaded transformers model, which is left as it was found.
 
-    input_ids: (1, T) token ids, on the model's device. layers: those to check, default all. lag:
-    as in `check`. Raises InputError for more than one text, or what `capture` refuses.
+    input_ids: (B, T) token ids of B texts; `HeadResult.text` is the row. attention_mask: (B, T),
+    1 on tokens and 0 on padding; padding on the right is cut off before a text is measured.
+    layers: those to check, default all. lag: as in `check`; it must fit every text.
+
+    Raises InputError for shapes or a lag that do not fit, or what `capture` refuses.
     """
     from gpu_check.capture import capture
 
-    if input_ids.ndim != 2 or input_ids.shape[0] != 1:
-        raise InputError(f"input_ids have shape {tuple(input_ids.shape)}; pass one text, (1, T)")
-    check_lag(lag, input_ids.shape[1])
+    if input_ids.ndim != 2 or input_ids.numel() == 0:
+        raise InputError(
+            f"input_ids have shape {tuple(input_ids.shape)}; pass (texts, T), T at least 1"
+        )
+    if lag is not None:
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        for tokens in torch.count_nonzero(mask, dim=-1).tolist():
+            check_lag(lag, tokens)
     checker = Checker(lag)
-    capture(model, input_ids, checker.add_capture, layers=layers)
-    return checker.result
+    capture(model, input_ids, checker.add_capture, attention_mask=attention_mask, layers=layers)
+    return checker.result.ordered()
 
 
 def check_lag(lag: int | None, length: int) -> None:

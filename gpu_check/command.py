@@ -22,13 +22,28 @@ def check(
     ] = DEFAULT_MODEL,
     text: Annotated[
         list[Path] | None,
-        typer.Option("--text", metavar="FILE", help="UTF-8 text; default: the built-in text."),
+        typer.Option(
+            "--text",
+            metavar="FILE",
+            help="UTF-8 text; repeat for several; default: the built-in text.",
+        ),
     ] = None,
     tokens: Annotated[
         int | None,
         typer.Option(
-            "--tokens", metavar="N", help=f"Tokens of the text; default {DEFAULT_TOKENS}."
+            "--tokens",
+            metavar="N",
+            help=f"Tokens of every text; default: the first {DEFAULT_TOKENS}, or the whole of a "
+            "shorter text.",
         ),
+    ] = None,
+    chat: Annotated[
+        bool,
+        typer.Option("--chat", help="Each text is a user's message in the model's chat template."),
+    ] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", metavar="N", help="Texts per forward pass; default 1."),
     ] = None,
     layers: Annotated[
         str | None, typer.Option("--layers", metavar="A:B", help="Layers A to B-1; default all.")
@@ -37,6 +52,27 @@ def check(
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")
     ] = "float32",
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="DTYPE",
+            help="Run the first text in this wider type as well, or none; default: float32 where "
+            "--dtype has 16 bits, else none.",
+        ),
+    ] = None,
+    device_map: Annotated[
+        str | None,
+        typer.Option(
+            "--device-map", help="auto: spread the model over GPUs, memory and disk; default none."
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that MODEL brings along.")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read weights in pickle files, weights only.")
+    ] = False,
     lag: Annotated[
         int | None,
         typer.Option("--lag", metavar="L", help="Period of the seasonal theorem; default: best."),
@@ -51,10 +87,16 @@ def check(
             model=model,
             texts=tuple(text or ()),
             tokens=tokens,
+            chat=chat,
+            batch=batch,
             layers=layers,
             device=device,
+            device_map=device_map,
             dtype=dtype,
+            reference=reference,
             lag=lag,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
         ),
         out,
     )

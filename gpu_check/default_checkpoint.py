@@ -6,6 +6,7 @@ that the user's own index, proxy and certificate settings hold; its dependencies
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -48,7 +49,8 @@ def default_gguf(cache: Path, progress: Progress = no_progress) -> Path:
             if sha256_of_file(path, progress) == SHA256:
                 return path
             aside = path.with_name(f"{FILE}.wrong-hash")
-            os.replace(path, aside)
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                os.replace(path, aside)
             progress(
                 f"{path} had the wrong SHA-256: kept as {aside.name}, fetched again", None, None
             )

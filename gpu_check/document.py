@@ -19,6 +19,7 @@ from tappa_theory.prediction import HIGH_SIMILARITY
 
 
 def write_check(source: Source, folder: Path, clock: Clock, complete: bool) -> dict[str, Any]:
+    """Write the files of a check into the folder; returns the document of check.json."""
     result = source.result
     document: dict[str, Any] = {
         "schema": 1,
@@ -37,6 +38,7 @@ def write_check(source: Source, folder: Path, clock: Clock, complete: bool) -> d
         "layers": result.layers,
         "exemplars": result.exemplars.listed(),
         "summary": result.summary,
+        "precision": source.precision,
     }
     validate(document)
     write_json(folder / "check.json", document)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu_check.figure_parts import FAINTEST, Check, Drawing, Maps, handle, line_handle, say
+from gpu_check.over_texts import Entry, text_count
 from tappa_theory.app.style import (
     COLUMN_WIDTH,
     GUIDE,
@@ -36,17 +37,20 @@ def exemplars(check: Check, maps: Maps) -> Drawing:
     absent = [name for name in PATTERNS if name not in shown]
     across = min(max(len(entries), 1), 3)
     down = -(-max(len(entries), 1) // across)
+    # A row: a map, which is square, under its title of three lines and over its axis.
     figure = new_figure(
-        PAGE_WIDTH if across > 1 else COLUMN_WIDTH, 2.15 * down + 0.35 if entries else 0.8
+        PAGE_WIDTH if across > 1 else COLUMN_WIDTH, 2.35 * down + 0.3 if entries else 0.8
     )
     # Square maps leave room between them that only this engine closes.
     figure.set_layout_engine("compressed")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     handles: dict[str, Any] = {}
+    several = text_count(check) > 1
     texts = []
     for axes, entry in zip(panels, entries, strict=False):
-        image = _exemplar(axes, entry, maps[entry["map"]], handles)
-        texts.append(_exemplar_text(entry, _head_of(check, entry)))
+        place = _place(entry, several)
+        image = _exemplar(axes, entry, place, maps[entry["map"]], handles)
+        texts.append(_exemplar_text(entry, place, _head_of(check, entry)))
     for axes in panels[max(len(entries), 1) :]:
         axes.set_axis_off()
     if not entries:
@@ -61,27 +65,28 @@ def exemplars(check: Check, maps: Maps) -> Drawing:
             list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles)
         )
     missing = f" Shown by no head: {', '.join(absent)}." if absent else ""
+    of_all = " of all heads and texts" if several else ""
     caption = (
-        "For each observed pattern the head that shows it most clearly; the colour of a cell is its"
-        f" largest entry, insets show the last {ZOOM} positions. Drawn over it, where predicted"
-        f" from queries, keys and RoPE alone: at most {LINES_DRAWN} columns and offsets t - i,"
-        f" spacing and lag. {' '.join(texts)}{missing}"
+        f"For each observed pattern the head that shows it most clearly{of_all}; the colour of a"
+        f" cell is its largest entry, insets show the last {ZOOM} positions. Drawn over it, where"
+        f" predicted from queries, keys and RoPE alone: at most {LINES_DRAWN} columns and offsets"
+        f" t - i, spacing and lag. {' '.join(texts)}{missing}"
     )
     alt = f"Attention maps of {len(entries)} heads. {' '.join(texts)}{missing}"
     return figure, "One real head per observed pattern", caption, alt
 
 
 def _exemplar(
-    axes: Axes, entry: dict[str, Any], attention: np.ndarray, handles: dict[str, Any]
+    axes: Axes, entry: Entry, place: str, attention: np.ndarray, handles: dict[str, Any]
 ) -> Any:
     block, length = entry["block"], entry["block"] * len(attention)
     coarse = _coarser(attention)
     image = _draw_map(axes, coarse, (0, length))
     axes.set_title(
-        f"layer {entry['layer']}, head {entry['head']}\nobserved: {entry['pattern']}"
-        f"\npredicted: {entry['predicted']}",
+        f"{place}\nobserved: {entry['pattern']}\npredicted: {entry['predicted']}",
         loc="left",
         fontsize=7,
+        parse_math=False,
     )
     axes.set_xlabel("key position i")
     axes.set_ylabel("query position t")
@@ -133,7 +138,7 @@ def _draw_map(axes: Axes, attention: np.ndarray, span: tuple[int, int]) -> Any:
 
 
 def _draw_features(
-    axes: Axes, entry: dict[str, Any], span: tuple[int, int], handles: dict[str, Any]
+    axes: Axes, entry: Entry, span: tuple[int, int], handles: dict[str, Any]
 ) -> None:
     """The predicted lines of a head that fall into the positions `span` of an attention map."""
     start, stop = span
@@ -182,7 +187,12 @@ def _draw_features(
         handles["predicted lag"] = line_handle(lag_colour, "-")
 
 
-def _exemplar_text(entry: dict[str, Any], head: dict[str, Any]) -> str:
+def _place(entry: Entry, several: bool) -> str:
+    text = f", text {entry.get('text', 0)}" if several else ""
+    return f"layer {entry['layer']}, head {entry['head']}{text}"
+
+
+def _exemplar_text(entry: Entry, place: str, head: Entry) -> str:
     scores = head.get("pattern_scores") or {}
     seen, expected = scores.get("observed") or {}, scores.get("predicted") or {}
     shares = ", ".join(
@@ -196,14 +206,16 @@ def _exemplar_text(entry: dict[str, Any], head: dict[str, Any]) -> str:
         if entry[name] is not None
     )
     return (
-        f"{entry['pattern']}, layer {entry['layer']}, head {entry['head']}: attention on {shares};"
+        f"{entry['pattern']}, {place}: attention on {shares};"
         f" q_similarity.adjacent_pre {number_text(similarity)}; predicted pattern"
         f" {entry['predicted']}{extra}."
     )
 
 
-def _head_of(check: Check, entry: dict[str, Any]) -> dict[str, Any]:
-    place = (entry["layer"], entry["head"])
-    found = (head for head in check["heads"] if (head["layer"], head["head"]) == place)
-    head: dict[str, Any] = next(found, {})
-    return head
+def _head_of(check: Check, exemplar: Entry) -> Entry:
+    """The head on the text that the exemplar shows."""
+
+    def place(entry: Entry) -> tuple[int, int, int]:
+        return entry.get("text", 0), entry["layer"], entry["head"]
+
+    return next((head for head in check["heads"] if place(head) == place(exemplar)), {})

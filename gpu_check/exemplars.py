@@ -40,6 +40,7 @@ class Exemplars:
         self.maps[pattern] = reduced
         self.entries[pattern] = {
             "pattern": pattern,
+            "text": result.text,
             "layer": result.layer,
             "head": result.head,
             "map": pattern,
@@ -54,6 +55,10 @@ class Exemplars:
     def listed(self) -> list[dict[str, Any]]:
         """The entries in the fixed order of the patterns."""
         return [self.entries[name] for name in PATTERNS if name in self.entries]
+
+    def copy(self) -> "Exemplars":
+        """A copy that later offers leave as it is."""
+        return Exemplars(dict(self.strength), dict(self.entries), dict(self.maps))
 
 
 def _strength(measured: Measured) -> float:

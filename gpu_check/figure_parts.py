@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tappa_theory.app.style import GUIDE, PATTERN_MARKS, number_text
+from tappa_theory.app.style import GUIDE, INK, PATTERN_MARKS, number_text
 from tappa_theory.patterns import PATTERNS
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ Drawing = tuple["Figure", str, str, str]
 
 FAINTEST = 1e-4
 """Smallest share of attention or energy that has a colour of its own."""
+CORNER: Any = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, -0.5)]
+"""The marker of a cell's lower right corner."""
 DECADES = 3
 """Decades that a logarithmic axis shows, at most; what lies below is drawn at its edge."""
 
@@ -43,7 +45,10 @@ def whole_ticks(axes: Axes) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
 
 
-def pattern_legend(figure: Figure, observed: list[str | None], scatter: bool) -> None:
+def pattern_legend(
+    figure: Figure, observed: list[str | None], scatter: bool, differing: int = 0
+) -> None:
+    """Marks and counts of the patterns; differing: heads whose texts show different ones."""
     present = [name for name in PATTERNS if name in observed]
     if not present:
         return
@@ -56,10 +61,14 @@ def pattern_legend(figure: Figure, observed: list[str | None], scatter: bool) ->
             else handle(mark.marker, "white", mark.colour, patch=mark.colour)
         )
     labels = [f"{name} ({observed.count(name)})" for name in present]
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(present))
+    if differing:
+        handles.append(handle("o", "none", INK) if scatter else handle(CORNER, "white", GUIDE))
+        labels.append(f"differs between texts ({differing})")
+    columns = len(labels) if len(labels) <= len(PATTERNS) else 3
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def handle(marker: str, face: str, edge: str, patch: str | None = None) -> Any:
+def handle(marker: Any, face: str, edge: str, patch: str | None = None) -> Any:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

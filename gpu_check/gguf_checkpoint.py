@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from gpu_check.cache import (
+    CACHE_VARIABLE,
     Progress,
     no_progress,
     publish,
@@ -26,18 +27,18 @@ from gpu_check.cache import (
     sha256_of_file,
     staging_directory,
 )
-from gpu_check.model_directory import load_directory, one_line, quiet_transformers
+from gpu_check.gguf_header import FRESH_COPY, read_header
+from gpu_check.model_directory import LoadOptions, load_directory, one_line, quiet_transformers
 from tappa_theory.errors import InputError
 
 WEIGHTS = "model.safetensors"
 ORIGIN = "source.json"
-FRESH_COPY = "give a complete GGUF file (fetch it again)"
 
 
 def load_gguf(
     path: Path,
+    options: LoadOptions,
     *,
-    dtype: torch.dtype,
     cache: Path,
     given: str | None = None,
     sha256: str | None = None,
@@ -62,10 +63,15 @@ def load_gguf(
         model, tokenizer = dequantise(path, given, progress)
         origin = {**source, "file": path.name, "quantization": quantization}
         if not write_copy(copy, model, tokenizer, origin, progress):
-            return model.to(dtype), tokenizer, {**source, "quantization": quantization}
+            if options.memory is not None:
+                raise InputError(
+                    f"{cache}: cannot be written, and a GGUF model is spread over devices from its "
+                    f"copy there; set {CACHE_VARIABLE} to a folder that can be written"
+                )
+            return model.to(options.dtype), tokenizer, {**source, "quantization": quantization}
         # Loaded again from the copy, so that a first and a second run see the same model object.
         del model
-    model, tokenizer = load_directory(copy, dtype=dtype, given=given, progress=progress)
+    model, tokenizer = load_directory(copy, options, given=given, progress=progress)
     return model, tokenizer, {**source, "quantization": origin["quantization"]}
 
 
@@ -94,38 +100,28 @@ def inspect_gguf(path: Path, given: str) -> str:
     Raises InputError if a table is damaged, if tensor data lies beyond the end of the file, or if
     the file scales its RoPE frequencies, which transformers would drop in silence.
     """
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(path)
-        architecture = text_field(reader, "general.architecture")
-        scaling = text_field(reader, f"{architecture}.rope.scaling.type") or "none"
-    # The reader maps the file and indexes it: what it raises on a damaged one depends on where.
-    except Exception as error:
-        raise InputError(f"{given}: truncated or corrupt GGUF file; {FRESH_COPY}") from error
-    end = max((tensor.data_offset + tensor.n_bytes for tensor in reader.tensors), default=0)
-    if end > (size := path.stat().st_size):
-        raise InputError(f"{given}: truncated GGUF file, {size} of {end} bytes; {FRESH_COPY}")
-    if not architecture or not reader.tensors:
+    header = read_header(path, given)
+    architecture = header.architecture
+    if not architecture or not header.tensors:
         raise InputError(f"{given}: a GGUF file without a model in it; {FRESH_COPY}")
-
-    factors = [tensor.name for tensor in reader.tensors if tensor.name.startswith("rope_f")]
+    layers = header.metadata.get(f"{architecture}.block_count", 0)
+    # Every layer has tensors; transformers would build whatever number of layers is claimed.
+    if not isinstance(layers, int) or layers > len(header.tensors):
+        raise InputError(
+            f"{given}: corrupt GGUF file ({layers} layers, {len(header.tensors)} tensors); "
+            f"{FRESH_COPY}"
+        )
+    scaling = header.text(f"{architecture}.rope.scaling.type") or "none"
+    factors = [tensor.name for tensor in header.tensors if tensor.name.startswith("rope_f")]
     if architecture != "gpt-oss" and (factors or scaling != "none"):
         raise InputError(
-            f"{given}: its RoPE frequencies are scaled ({factors[0] if factors else scaling}), "
+            f"{given}: its RoPE frequencies are scaled ({[*factors, scaling][0]!r:.80}), "
             "which transformers does not read from GGUF; give the safetensors checkpoint"
         )
     elements: dict[str, int] = {}
-    for tensor in reader.tensors:
-        name = tensor.tensor_type.name
-        elements[name] = elements.get(name, 0) + tensor.n_elements
+    for tensor in header.tensors:
+        elements[tensor.type] = elements.get(tensor.type, 0) + tensor.elements
     return max(elements, key=lambda name: elements[name])
-
-
-def text_field(reader: Any, key: str) -> str | None:
-    """A metadata string of a GGUF file, None where there is none."""
-    field = reader.get_field(key)
-    return None if field is None else str(field.contents())
 
 
 def dequantise(path: Path, given: str, progress: Progress) -> tuple[Any, Any]:
@@ -142,6 +138,7 @@ def dequantise(path: Path, given: str, progress: Progress) -> tuple[Any, Any]:
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **dense(),
             )
             tokenizer = AutoTokenizer.from_pretrained(
                 str(path.parent), gguf_file=path.name, local_files_only=True
@@ -156,6 +153,19 @@ def dequantise(path: Path, given: str, progress: Progress) -> tuple[Any, Any]:
             f"{given}: {len(missing)} weights are missing, {missing[0]} among them; {FRESH_COPY}"
         )
     return model, tokenizer
+
+
+def dense() -> dict[str, Any]:
+    """Keywords with which transformers unpacks the weights, whatever else is installed.
+
+    Since 5.23 it keeps them packed where it finds the package `kernels`, and fetches code from the
+    Hub to multiply with them.
+    """
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpu_check.figure_parts import (
-    FAINTEST,
     Check,
     Drawing,
     counts_text,
@@ -22,6 +21,15 @@ from gpu_check.figure_parts import (
     say,
     values,
     whole_ticks,
+)
+from gpu_check.over_texts import (
+    Entry,
+    differing,
+    head_unit,
+    heads_over_texts,
+    means_text,
+    patterns_text,
+    text_count,
 )
 from tappa_theory.app.style import (
     COLUMN_WIDTH,
@@ -51,7 +59,7 @@ def q_similarity_map(check: Check) -> Drawing:
     """Layer x head maps of adjacent pre-RoPE q-similarity and of the observed pattern."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    heads = check["heads"]
+    heads = heads_over_texts(check)
     similarity = values(heads, "q_similarity.adjacent_pre")
     observed = [head["pattern_observed"] for head in heads]
     codes = np.array([PATTERNS.index(p) if p in PATTERNS else np.nan for p in observed])
@@ -88,7 +96,8 @@ def q_similarity_map(check: Check) -> Drawing:
         for edge in np.arange(rows - 1) + 0.5:
             axes.axhline(edge, color="white", linewidth=0.4)
     _mark_patterns(bottom, heads, observed, small=len(heads) > 600)
-    pattern_legend(figure, observed, scatter=False)
+    _mark_differing(bottom, heads)
+    pattern_legend(figure, observed, scatter=False, differing=differing(heads))
     if not np.isfinite(similarity).any():
         say(top, "no values")
     spread = range_text(similarity)
@@ -97,7 +106,8 @@ def q_similarity_map(check: Check) -> Drawing:
         "q-similarity and observed pattern of every head",
         "Top: q_similarity.adjacent_pre, the mean over t of cos(q_t, q_{t+1}) before RoPE, of every"
         f" head ({spread}). Bottom: the pattern that the head's attention map shows"
-        f" ({counts_text(observed)}). Blank cells were not measured.",
+        f" ({counts_text(observed)}). Blank cells were not measured.{means_text(check)}"
+        + patterns_text(check, heads, "the cell's corner has the colour of the next commonest"),
         f"Two maps of layers by heads. Adjacent q-similarity: {spread}. Observed patterns:"
         f" {counts_text(observed)}.",
     )
@@ -105,7 +115,7 @@ def q_similarity_map(check: Check) -> Drawing:
 
 def q_similarity_layers(check: Check) -> Drawing:
     """Layer means of q- and k-similarity, with the spread of the heads as bands."""
-    heads, layers = check["heads"], check["layers"]
+    heads, layers = heads_over_texts(check), check["layers"]
     number = values(layers, "layer")
     of_head = values(heads, "layer")
     figure = new_figure(PAGE_WIDTH, 2.5)
@@ -141,6 +151,7 @@ def q_similarity_layers(check: Check) -> Drawing:
         figure,
         "Similarity of queries and keys by layer",
         "Lines: mean over the heads of each layer; bands: from the lowest to the highest head."
+        f"{means_text(check)}"
         " adjacent: mean over t of the cosine of neighbours t, t+1; all_pairs: mean over all s, t"
         " with s different from t; pre and post: before and after RoPE. Means over the layers:"
         f" {', '.join(means)}.",
@@ -183,21 +194,24 @@ def confusion(check: Check) -> Drawing:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xlabel("pattern_observed (heads)")
-    axes.set_ylabel("pattern_predicted (heads)")
+    unit = head_unit(check)
+    axes.set_xlabel(f"pattern_observed ({unit})")
+    axes.set_ylabel(f"pattern_predicted ({unit})")
     kappa = number_text(summary.get("cohen_kappa"))
     text = (
-        f"agreement {share_text(summary.get('agreement'))} of {summary.get('heads') or 0} heads,"
+        f"agreement {share_text(summary.get('agreement'))} of {summary.get('heads') or 0} {unit},"
         f" Cohen's kappa {kappa}. Always the commonest pattern:"
         f" {share_text(summary.get('majority_agreement'))} (kappa 0); the paper's own rule:"
         f" {share_text(summary.get('published_agreement'))} (kappa"
         f" {number_text(summary.get('published_cohen_kappa'))})."
     )
+    count = text_count(check)
+    each_text = f" A head counts once for each of {count} texts." if count > 1 else ""
     return (
         figure,
         "Predicted against observed pattern",
         "Heads by the pattern predicted from similarities, norms and channel energies (rows) and by"
-        f" the pattern seen in the attention map (columns); grey: totals. Here {text}",
+        f" the pattern seen in the attention map (columns); grey: totals.{each_text} Here {text}",
         f"Table of five patterns by five: {text}",
     )
 
@@ -206,8 +220,9 @@ def observed_bound(check: Check) -> Drawing:
     """Observed logit differences against the bound, one panel per theorem."""
     figure = new_figure(PAGE_WIDTH, 5.4)
     panels = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
+    heads = heads_over_texts(check)
     applicable = {
-        name: [head for head in check["heads"] if head["theorems"][name]["applicable"]]
+        name: [head for head in heads if head["theorems"][name]["applicable"]]
         for name in SHIFT_THEOREMS
     }
     points = {
@@ -261,98 +276,32 @@ def observed_bound(check: Check) -> Drawing:
         loc="outside lower center",
         ncols=3,
     )
+    count = text_count(check)
+    of_texts = (
+        f" Of {count} texts: a filled point is a mean over those to which the theorem applies, an"
+        " open one the pair of the largest ratio on any; max_ratio and informative are over all."
+        if count > 1
+        else ""
+    )
     return (
         figure,
         "Observed logit differences against their bound",
         "One filled and one open point per applicable head, over every visible causal pair. A"
         " triangle inequality cannot be crossed; what counts is the distance from the line."
         " informative: share of pairs whose bound lies below the row's logit standard deviation."
-        f" {' '.join(texts)}{edge_text(at_edge)}",
+        f"{of_texts} {' '.join(texts)}{edge_text(at_edge)}",
         f"Four scatter plots of observed against bound on logarithmic axes. {' '.join(texts)}",
-    )
-
-
-def channel_spectra(check: Check) -> Drawing:
-    """Share of energy per RoPE channel and head, plain and weighted by frequency."""
-    from matplotlib import colormaps
-    from matplotlib.colors import LogNorm
-
-    heads = sorted(
-        (head for head in check["heads"] if head["channel_energy"]),
-        key=lambda head: (head["layer"], head["head"]),
-    )
-    channels = max((len(head["channel_energy"]) for head in heads), default=1)
-    energy = np.zeros((max(len(heads), 1), channels))
-    theta = np.zeros_like(energy)
-    for row, head in enumerate(heads):
-        energy[row, : len(head["channel_energy"])] = head["channel_energy"]
-        frequencies = _frequencies(check, head["layer"])
-        theta[row, : len(frequencies)] = frequencies
-    tokens = max((text["tokens"] for text in check["texts"]), default=0)
-    context = check["model"].get("context_length")
-    figure = new_figure(PAGE_WIDTH, 3.9)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, weight, name in (
-        (panels[0], np.ones_like(theta), r"energy $A_m$ = mean $|z_m||w_m|$"),
-        (panels[1], theta, r"frequency-weighted $\theta_m A_m$"),
-    ):
-        image = axes.imshow(
-            _shares(energy * weight),
-            aspect="auto",
-            cmap=colormaps["viridis"],
-            norm=LogNorm(FAINTEST, 1.0),
-            extent=(-0.5, channels - 0.5, len(energy) - 0.5, -0.5),
-        )
-        axes.set_title(name, loc="left")
-        axes.set_xlabel("RoPE channel m")
-        if heads:
-            _period_axis(axes, theta[0])
-            _period_line(axes, theta, tokens, "-")
-            if context:
-                _period_line(axes, theta, context, ":")
-        else:
-            image.set_visible(False)
-            say(axes, "no values")
-    first = [
-        row for row, h in enumerate(heads) if row == 0 or h["layer"] != heads[row - 1]["layer"]
-    ]
-    step = max(len(first) // 10, 1)
-    panels[0].set_yticks(
-        [row - 0.5 for row in first[::step]], [str(heads[row]["layer"]) for row in first[::step]]
-    )
-    panels[0].set_ylabel("layer (its heads below each other)")
-    bar = figure.colorbar(image, ax=list(panels), shrink=0.8, pad=0.01, extend="min")
-    bar.set_label("share of the head's sum")
-    bar.outline.set_visible(False)
-    handles = [line_handle("white", "-", INK)]
-    labels = [f"period = the {tokens:,} tokens of the text"]
-    if context:
-        handles.append(line_handle("white", ":", INK))
-        labels.append(f"period = context length {context:,}")
-    if heads:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    longer = _longer_periods(heads, theta, tokens)
-    ropes = "; ".join(
-        f"{rope['type']}, base {number_text(rope['base'])}, {len(rope['layers'])} layers"
-        for rope in check["model"]["rope"]
-    )
-    return (
-        figure,
-        "RoPE-channel spectra",
-        "Share of each RoPE channel in the energy of every head, plain and weighted by frequency;"
-        " one row per head. Top axis: the period 2 pi / theta of the channel (of the first head's"
-        f" RoPE), positions. RoPE: {ropes}. {longer}",
-        f"Two heat maps of heads by RoPE channels. {longer}",
     )
 
 
 def drift_kl(check: Check) -> Drawing:
     """Observed divergence of neighbouring rows against two measures of query drift."""
-    heads = check["heads"]
+    heads = heads_over_texts(check)
     kl = values(heads, "drift.kl")
     cosine = 1 - values(heads, "q_similarity.adjacent_post")
     metric = values(heads, "drift.key_metric")
     patterns = [head["pattern_observed"] for head in heads]
+    differ = np.array([head["pattern_other"] is not None for head in heads], dtype=bool)
     figure = new_figure(PAGE_WIDTH, 3.1)
     left, right = figure.subplots(1, 2, sharey=True)
     at_edge = 0
@@ -364,10 +313,14 @@ def drift_kl(check: Check) -> Drawing:
         for name in (*PATTERNS, None):
             chosen = keep & np.array([pattern == name for pattern in patterns], dtype=bool)
             mark = PATTERN_MARKS[name] if name is not None else NO_PATTERN
-            axes.scatter(
-                x[chosen], y[chosen], s=14, marker=mark.marker, color=mark.colour,
-                edgecolors="white", linewidths=0.3, clip_on=False, zorder=3,
-            )  # fmt: skip
+            for part, edge, width in (
+                (chosen & ~differ, "white", 0.3),
+                (chosen & differ, INK, 0.7),
+            ):
+                axes.scatter(
+                    x[part], y[part], s=14, marker=mark.marker, color=mark.colour,
+                    edgecolors=edge, linewidths=width, clip_on=False, zorder=3,
+                )  # fmt: skip
         axes.set_xlim(low, high)
         axes.set_ylim(bottom, top)
         log_axes(axes)
@@ -379,13 +332,14 @@ def drift_kl(check: Check) -> Drawing:
     left.set_xlabel("1 - q_similarity.adjacent_post (cosine)")
     right.set_xlabel("drift.key_metric, second-order KL (nats)")
     left.set_ylabel(r"drift.kl, mean KL($P_t$ || $P_{t+1}$) (nats)")
-    pattern_legend(figure, patterns, scatter=True)
+    pattern_legend(figure, patterns, scatter=True, differing=int(differ.sum()))
     summary = check["summary"].get("drift") or {}
+    unit = head_unit(check)
     text = (
-        "Spearman rank correlation with drift.kl across heads: q_similarity.adjacent_post"
+        f"Spearman rank correlation with drift.kl across {unit}: q_similarity.adjacent_post"
         f" {number_text(summary.get('heads_spearman_q_similarity_kl'))}, key_metric"
         f" {number_text(summary.get('heads_spearman_key_metric_kl'))}; over the steps of a head,"
-        f" median of the heads: cosine drift {number_text(summary.get('spearman_cosine_kl'))},"
+        f" median of the {unit}: cosine drift {number_text(summary.get('spearman_cosine_kl'))},"
         f" key_metric {number_text(summary.get('spearman_key_metric_kl'))}."
     )
     return (
@@ -393,6 +347,7 @@ def drift_kl(check: Check) -> Drawing:
         "Query drift against the change of attention",
         "Mean divergence of a row of attention from the next, per head, against plain query drift"
         " (left) and query drift in the metric of the attended keys (right; dashed: equal)."
+        f"{means_text(check)}{patterns_text(check, heads, 'dark outline')}"
         f" {text}{edge_text(at_edge)}",
         f"Two scatter plots on logarithmic axes. {text}",
     )
@@ -404,7 +359,7 @@ def _layers(check: Check) -> list[int]:
 
 
 def _layer_head(
-    heads: list[dict[str, Any]], numbers: np.ndarray, layers: list[int], rows: int
+    heads: list[Entry], numbers: np.ndarray, layers: list[int], rows: int
 ) -> np.ndarray:
     grid = np.full((rows, len(layers)), np.nan)
     for head, number in zip(heads, numbers, strict=True):
@@ -412,9 +367,7 @@ def _layer_head(
     return grid
 
 
-def _mark_patterns(
-    axes: Axes, heads: list[dict[str, Any]], observed: list[str | None], small: bool
-) -> None:
+def _mark_patterns(axes: Axes, heads: list[Entry], observed: list[str | None], small: bool) -> None:
     for name in PATTERNS:
         chosen = [head for head, seen in zip(heads, observed, strict=True) if seen == name]
         axes.scatter(
@@ -427,6 +380,24 @@ def _mark_patterns(
         )
 
 
+def _mark_differing(axes: Axes, heads: list[Entry]) -> None:
+    """A corner in the colour of the next commonest pattern, where texts show different ones."""
+    from matplotlib.patches import Polygon
+
+    for head in heads:
+        if head["pattern_other"] in PATTERN_MARKS:
+            right, bottom = head["layer"] + 0.5, head["head"] + 0.5
+            corners = [(right, bottom), (right - 0.45, bottom), (right, bottom - 0.9)]
+            axes.add_patch(
+                Polygon(
+                    corners,
+                    facecolor=PATTERN_MARKS[head["pattern_other"]].colour,
+                    edgecolor="white",
+                    linewidth=0.5,
+                )
+            )
+
+
 def _box(corner: tuple[float, float], width: float, height: float) -> Any:
     from matplotlib.patches import Rectangle
 
@@ -434,69 +405,9 @@ def _box(corner: tuple[float, float], width: float, height: float) -> Any:
 
 
 def _bound_and_observed(
-    heads: list[dict[str, Any]], name: str, kind: Literal["mean", "worst"]
+    heads: list[Entry], name: str, kind: Literal["mean", "worst"]
 ) -> np.ndarray:
     """(2, n) bounds and observed differences of the heads that have both, in logits."""
     paths = ("mean_bound", "mean_observed") if kind == "mean" else ("worst.bound", "worst.observed")
     both = np.stack([values(heads, f"theorems.{name}.{path}") for path in paths])
     return both[:, positive(*both)]
-
-
-def _frequencies(check: Check, layer: int) -> list[float]:
-    for rope in check["model"]["rope"]:
-        if layer in rope["layers"]:
-            frequencies: list[float] = rope.get("frequencies") or []
-            return frequencies
-    return []
-
-
-def _shares(energy: np.ndarray) -> np.ndarray:
-    """Each row over its sum; what is fainter than the colours reach is drawn faintest."""
-    total = energy.sum(axis=1, keepdims=True)
-    share = energy / np.where(total > 0, total, 1.0)
-    return np.maximum(share, FAINTEST / 10)
-
-
-def _period_axis(axes: Axes, theta: np.ndarray) -> None:
-    """A second axis at the top that names the period of some channels, in positions."""
-    top = axes.secondary_xaxis("top")
-    chosen = np.unique(np.linspace(0, len(theta) - 1, min(len(theta), 7)).round().astype(int))
-    labels = [_short(2 * np.pi / theta[m]) if theta[m] > 0 else "inf" for m in chosen]
-    top.set_xticks(chosen, labels)
-    top.set_xlabel(r"period $2\pi/\theta_m$ (positions)")
-
-
-def _short(number: float) -> str:
-    """A number of two digits or more for a tick: 6.3, 38, 2.0k, 438k, 1.2M."""
-    scale, unit = next(
-        (entry for entry in ((1e6, "M"), (1e3, "k")) if number >= entry[0]), (1.0, "")
-    )
-    part = number / scale
-    return f"{part:.{1 if part < 10 else 0}f}{unit}"
-
-
-def _period_line(axes: Axes, theta: np.ndarray, length: int, style: Literal["-", ":"]) -> None:
-    """A line between the channels whose period is at most `length` and the slower ones."""
-    from matplotlib.patheffects import Normal, Stroke
-
-    edge = (theta * length >= 2 * np.pi).sum(axis=1) - 0.5
-    if (edge == theta.shape[1] - 0.5).all():
-        return
-    (line,) = axes.plot(
-        np.repeat(edge, 2),
-        np.stack([np.arange(len(edge)) - 0.5, np.arange(len(edge)) + 0.5], axis=1).ravel(),
-        color="white",
-        linestyle=style,
-        linewidth=1.0,
-    )
-    line.set_path_effects([Stroke(linewidth=2.2, foreground=INK), Normal()])
-
-
-def _longer_periods(heads: list[dict[str, Any]], theta: np.ndarray, tokens: int) -> str:
-    """How many heads have a dominant channel slower than the text is long."""
-    counts = []
-    for name in ("dominant_channel", "frequency_dominant_channel"):
-        chosen = [(row, head[name]) for row, head in enumerate(heads) if head[name] is not None]
-        slow = sum(theta[row, channel] * tokens < 2 * np.pi for row, channel in chosen)
-        counts.append(f"{name} on {slow} of {len(chosen)} heads")
-    return f"Its period exceeds the text's length: {', '.join(counts)}."

@@ -31,7 +31,10 @@ LISTED = 16
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is measured: a head's vectors after RoPE, (T, d) float64, and where it sits."""
+    """What is measured: a head's vectors after RoPE, (T, d) float64, and where it sits.
+
+    text: which of the texts of the check they come from.
+    """
 
     layer: int
     index: int
@@ -41,6 +44,7 @@ class Subject:
     head: Head
     softcap: float | None = None
     angle_deviation: float | None = None
+    text: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +81,7 @@ def measure(subject: Subject, lag: int | None = None) -> Measured:
         )
     theorems = _theorems(check, attention, energy, predicted, lag)
     result = HeadResult(
+        text=subject.text,
         layer=subject.layer,
         head=subject.index,
         kv_head=subject.kv_head,

@@ -1,11 +1,14 @@
 """A whole check as the command line runs it: load, capture, measure, write."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpu_check.clock import Clock
 from gpu_check.document import write_check
-from gpu_check.sources import CaptureSource, Job, ModelSource, is_capture_file
+from gpu_check.options import Job
+from gpu_check.sources import CaptureSource, ModelSource
 from tappa_theory.app.files import output_folder
 from tappa_theory.patterns import THRESHOLDS
 
@@ -25,42 +28,110 @@ def run(job: Job, out: Path, report: bool = True) -> int:
     source = (CaptureSource if is_capture_file(job.model) else ModelSource)(job, clock)
     try:
         source.measure()
+        clock.stop("check")
+        if source.precision is not None:
+            # The pass in the reference dtype needs more memory: a killed process keeps this much.
+            write_check(source, folder, clock, complete=False)
+            _remove_report(folder)
+            source.measure_precision()
+            clock.stop("reference")
     except KeyboardInterrupt:
         if source.result.heads:
             write_check(source, folder, clock, complete=False)
             _remove_report(folder)
         raise
-    clock.stop("check")
     result = write_check(source, folder, clock, complete=True)
     _figures(folder, report)
-    print(headline(result["summary"], result["verdict"]))
+    print(headline(result))
     return EXIT_CODES[result["verdict"]]
 
 
-def headline(summary: dict[str, Any], verdict: str) -> str:
-    """The result in three lines: prediction first, then hypotheses, then the verdict."""
-    patterns, theorems = summary["patterns"], summary["theorems"]
-    lines = []
-    if patterns["heads"]:
-        kappa, published = patterns["cohen_kappa"], patterns["published_agreement"]
-        lines.append(
-            f"patterns: predicted = observed on {patterns['agreement']:.1%} of {patterns['heads']} "
-            f"heads, Cohen's kappa {'undefined' if kappa is None else f'{kappa:.2f}'} (always the "
-            f"commonest pattern: {patterns['majority_agreement']:.1%}; the paper's rule: "
-            f"{'undefined' if published is None else f'{published:.1%}'})"
-        )
-    else:
-        lines.append(f"patterns: none; a text of {THRESHOLDS.shortest} tokens or more is needed")
-    for name, part in theorems.items():
+def is_capture_file(model: str) -> bool:
+    """Does the name mean a file of captured queries and keys?"""
+    path = Path(model).expanduser()
+    return path.suffix.lower() == ".safetensors" and not path.is_dir()
+
+
+def headline(document: dict[str, Any]) -> str:
+    """A check.json in a few lines: prediction first, then hypotheses, then the verdict."""
+    summary = document["summary"]
+    spread, precision = summary["spread"], document["precision"]
+    lines = [_patterns(summary["patterns"], document["heads"])]
+    if spread is not None:
+        lines.append(_spread(spread))
+    over = "heads" if spread is None else "heads x texts"
+    for name, part in summary["theorems"].items():
         if part["pairs"]:
             lines.append(
                 f"{name}: hypotheses met on {part['hypotheses_met_heads']} of "
-                f"{part['applicable_heads']} heads, informative on {part['informative']:.2%} of "
+                f"{part['applicable_heads']} {over}, informative on {part['informative']:.2%} of "
                 f"{part['pairs']:,} pairs, largest ratio {part['max_ratio']:.3f}"
             )
         else:
             lines.append(f"{name}: applies to no head")
-    return "\n".join([*lines, f"bounds: {verdict}"])
+    if precision is not None:
+        lines.append(_precision(precision))
+    return "\n".join([*lines, f"bounds: {document['verdict']}"])
+
+
+def _patterns(patterns: dict[str, Any], heads: Sequence[Mapping[str, Any]]) -> str:
+    if not patterns["heads"]:
+        return (
+            f"patterns: none; a text of {THRESHOLDS.shortest} tokens or more is needed, and "
+            "queries and keys that are not all zero"
+        )
+    by_text = Counter(
+        head["text"]
+        for head in heads
+        if head["pattern_predicted"] is not None and head["pattern_observed"] is not None
+    )
+    count = f"{patterns['heads']} heads"
+    if len(by_text) > 1:
+        equal = len(set(by_text.values())) == 1
+        count = (
+            f"{max(by_text.values())} heads x {len(by_text)} texts" if equal else f"{count} x texts"
+        )
+    return (
+        f"patterns: predicted = observed on {patterns['agreement']:.1%} of {count}, Cohen's kappa "
+        f"{_number(patterns['cohen_kappa'], '.2f')} (always the commonest pattern: "
+        f"{patterns['majority_agreement']:.1%}; the paper's rule: "
+        f"{_number(patterns['published_agreement'], '.1%')})"
+    )
+
+
+def _spread(spread: dict[str, Any]) -> str:
+    numbers = spread["numbers"]
+    parts = []
+    for label, name, form in (
+        ("predicted = observed", "agreement", ".1%"),
+        ("kappa", "cohen_kappa", ".2f"),
+        ("q-similarity", "q_similarity.adjacent_pre", ".3f"),
+    ):
+        found = numbers[name]
+        low, high = _number(found["min"], form), _number(found["max"], form)
+        parts.append(f"{label} {low} to {high}")
+    return (
+        f"over {spread['texts']} texts: {', '.join(parts)}; the observed pattern is the same in "
+        f"every text on {_number(spread['observed_stable'], '.1%')} of the heads, the predicted on "
+        f"{_number(spread['predicted_stable'], '.1%')}"
+    )
+
+
+def _precision(precision: dict[str, Any]) -> str:
+    start = f"precision, {precision['dtype']} against {precision['reference']}"
+    if "not_measured" in precision:
+        return f"{start}: not measured ({precision['not_measured']})"
+    similarity = precision["differences"]["q_similarity.adjacent_pre"]
+    return (
+        f"{start}: observed pattern changed on {precision['observed_changed']} of "
+        f"{precision['heads']} heads, predicted on {precision['predicted_changed']}; q-similarity "
+        f"by {_number(similarity['median'], '.1e')} (median), "
+        f"{_number(similarity['max'], '.1e')} (largest)"
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "undefined" if value is None else format(value, form)
 
 
 def _remove_report(folder: Path) -> None:

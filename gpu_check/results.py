@@ -29,8 +29,9 @@ class TheoremResult:
 
 @dataclass(frozen=True)
 class HeadResult:
-    """One head: its ingredients, its pattern predicted and observed, and the theorems on it."""
+    """One head on one text: ingredients, pattern predicted and observed, the theorems on it."""
 
+    text: int
     layer: int
     head: int
     kv_head: int

@@ -1,9 +1,8 @@
-"""Where queries and keys come from: a model that runs a text, or a file of captured tensors."""
+"""Where queries and keys come from: a model that runs texts, or a file of captured tensors."""
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,27 +11,20 @@ from gpu_check.capture import LayerCapture, capture
 from gpu_check.check import Checker, CheckResult, check_lag
 from gpu_check.checkpoints import CapturedTensors, Checkpoint, load
 from gpu_check.clock import Clock
-from gpu_check.defaults import DEFAULT_MODEL, DEFAULT_TOKENS
-from gpu_check.exemplars import Exemplars
-from gpu_check.rope_config import ropes
-from gpu_check.texts import Text, default_text, read_text, tokenize
+from gpu_check.options import (
+    Job,
+    check_options,
+    layer_range,
+    reference_dtype,
+    refuse_model_options,
+)
+from gpu_check.precision import compare
+from gpu_check.rotary_modules import left_as_found, model_ropes, verified_rotations
+from gpu_check.texts import default_text, read_text, tokenize
 from gpu_check.visibility import Visibility
 from tappa_theory.app.progress import progress_bar, progress_reports
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to check, as on the command line; None means the default."""
-
-    model: str = DEFAULT_MODEL
-    texts: tuple[Path, ...] = ()
-    tokens: int | None = None
-    layers: str | None = None
-    device: str = "auto"
-    dtype: str = "float32"
-    lag: int | None = None
 
 
 class Source:
@@ -44,128 +36,190 @@ class Source:
     texts: list[dict[str, Any]]
     device: str
     dtype: str
+    precision: dict[str, Any] | None = None
 
     def measure(self) -> None:
         raise NotImplementedError
 
+    def measure_precision(self) -> None:
+        """Measure again in the reference dtype; called only where `precision` is not None."""
+        raise NotImplementedError
+
     def keep_layer(self) -> None:
         """Copy the results at the end of a layer: an interrupt may fall inside the next one."""
-        heads, kept = self.checker.result.heads, self.checker.result.exemplars
-        exemplars = Exemplars(dict(kept.strength), dict(kept.entries), dict(kept.maps))
-        self.result = CheckResult(list(heads), exemplars)
-
-
-def is_capture_file(model: str) -> bool:
-    path = Path(model).expanduser()
-    return path.suffix.lower() == ".safetensors" and not path.is_dir()
-
-
-def _check_options(job: Job) -> None:
-    """Raise InputError for what is wrong with whatever model: before minutes of loading."""
-    _layer_bounds(job.layers)
-    if job.lag is not None and job.lag < 1:
-        raise InputError(f"--lag {job.lag} is not a period; use 1 or more")
-
-
-def _layer_bounds(layers: str | None) -> tuple[int, int | None]:
-    """(A, B) of "A:B"; a missing A is 0, a missing B None. Raises InputError if it is not that."""
-    match = re.fullmatch(r"(\d*):(\d*)", ":" if layers is None else layers, re.ASCII)
-    if match is None:
-        raise InputError(f"--layers {layers!r} is not A:B; for example --layers 0:4")
-    start, stop = int(match[1] or 0), int(match[2]) if match[2] else None
-    if stop is not None and start >= stop:
-        raise InputError(f"--layers {layers} holds no layer; layers A to B-1 need A below B")
-    return start, stop
-
-
-def _layer_range(layers: str | None, count: int) -> range:
-    """range of "A:B" among `count` layers. Raises InputError if it does not lie in them."""
-    start, stop = _layer_bounds(layers)
-    stop = count if stop is None else stop
-    if start >= count or stop > count:
-        raise InputError(f"--layers {layers} does not lie in the {count} layers; use 0:{count}")
-    return range(start, stop)
+        self.result = self.checker.result.ordered()
 
 
 class ModelSource(Source):
-    """A checkpoint that runs a text."""
+    """A checkpoint that runs texts."""
 
     def __init__(self, job: Job, clock: Clock) -> None:
-        _check_options(job)
-        if len(job.texts) > 1:
-            raise InputError(f"{len(job.texts)} texts given; a check takes one --text FILE")
-        if job.tokens is not None and job.tokens < 1:
-            raise InputError(f"--tokens {job.tokens} is not a length; use 1 or more")
-        source = read_text(job.texts[0]) if job.texts else default_text()
+        check_options(job)
+        texts = [read_text(path) for path in job.texts] or [default_text()]
         with progress_reports() as report:
-            loaded = load(job.model, device=job.device, dtype=job.dtype, progress=report)
+            loaded = load(
+                job.model,
+                device=job.device,
+                dtype=job.dtype,
+                progress=report,
+                trust_remote_code=job.trust_remote_code,
+                allow_pickle=job.allow_pickle,
+                device_map="auto" if job.device_map == "auto" else None,
+            )
         assert isinstance(loaded, Checkpoint)
         clock.stop("load")
-        self.checkpoint = loaded
-        self.job = job
-        self.ids = _tokens(source, loaded, job.tokens)
-        length = self.ids.shape[1]
-        check_lag(job.lag, length)
-        self.ropes = ropes(loaded.model.config, length)
+        self.checkpoint, self.job = loaded, job
+        vocabulary = loaded.model.get_input_embeddings().num_embeddings
+        self.ids = [
+            tokenize(
+                text,
+                loaded.tokenizer,
+                job.tokens,
+                loaded.context_length,
+                vocabulary_size=vocabulary,
+                chat=job.chat,
+            )[0]
+            for text in texts
+        ]
+        for ids in self.ids:
+            check_lag(job.lag, len(ids))
+        with _naming(loaded.id):
+            by_length = {n: model_ropes(loaded.model, n) for n in {len(ids) for ids in self.ids}}
+        self.ropes = [by_length[len(ids)] for ids in self.ids]
         config = loaded.model.config.get_text_config()
-        self.layers = _layer_range(job.layers, len(self.ropes))
+        layers = len(self.ropes[0])
+        self.layers = layer_range(job.layers, layers)
         self.checker, self.result = Checker(job.lag), CheckResult()
         heads = config.num_attention_heads
         self.model = {
             "id": loaded.id,
             "architecture": loaded.architecture,
-            "layers": len(self.ropes),
+            "layers": layers,
             "heads": heads,
             "kv_heads": getattr(config, "num_key_value_heads", None) or heads,
-            "head_dim": self.ropes[0].head_dim,
+            "head_dim": self.ropes[0][0].head_dim,
             "context_length": loaded.context_length,
             "source": loaded.source,
-            "rope": _rope_groups(dict(enumerate(self.ropes))),
+            "rope": _rope_groups([dict(enumerate(each)) for each in self.ropes]),
         }
         self.texts = [
-            {"source": source.source, "sha256": source.sha256, "tokens": length, "loss": None}
+            {
+                "source": text.source,
+                "sha256": text.sha256,
+                "tokens": len(ids),
+                "loss": None,
+                "chat": job.chat,
+            }
+            for text, ids in zip(texts, self.ids, strict=True)
         ]
-        self.device = str(loaded.model.device)
+        self.device = _devices(loaded.model)
         self.dtype = str(loaded.model.dtype).removeprefix("torch.")
+        reference = reference_dtype(job)
+        if reference is not None:
+            self.precision = _not_measured(self.dtype, reference, "the run ended before it was")
 
     def measure(self) -> None:
-        with progress_bar("layers", len(self.layers)) as bar:
+        heads = len(self.ids) * len(self.layers) * self.model["heads"]
+        with progress_bar("heads", heads) as bar:
+            self.checker.on_head = bar.advance
+            for batch in batches(self.ropes, self.job.batch or 1):
+                for text, loss in zip(batch, self._run(self.checker, batch), strict=True):
+                    self.texts[text]["loss"] = loss
 
-            def analyse(layer: LayerCapture) -> None:
-                self.checker.add_capture(layer)
+    def _run(self, checker: Checker, batch: Sequence[int]) -> list[float | None]:
+        """Run these texts in one forward pass and measure them; their losses."""
+        ids, mask = padded([self.ids[text] for text in batch])
+
+        model = self.checkpoint.model
+        deviations = self._angle_deviations(batch, ids.shape[1])
+
+        def analyse(layer: LayerCapture) -> None:
+            if layer.sample in deviations:
+                own = deviations[layer.sample][layer.layer]
+                layer = replace(layer, angle_deviation=own)
+            checker.add_capture(layer, text=batch[layer.sample])
+            if checker is self.checker:
                 self.keep_layer()
-                bar.advance()
 
-            loss = capture(self.checkpoint.model, self.ids, analyse, layers=self.layers)
-        self.texts[0]["loss"] = loss
+        with _naming(self.checkpoint.id):
+            return capture(model, ids, analyse, attention_mask=mask, layers=self.layers)
 
+    def _angle_deviations(
+        self, batch: Sequence[int], length: int
+    ) -> dict[int, dict[int, float | None]]:
+        """By place in the batch, by layer: the angle deviation over the text's own positions.
 
-def _tokens(source: Text, loaded: Checkpoint, tokens: int | None) -> torch.Tensor:
-    wanted = tokens
-    if wanted is None:
-        context = loaded.context_length or DEFAULT_TOKENS
-        wanted = min(DEFAULT_TOKENS, context)
-    vocabulary = loaded.model.get_input_embeddings().num_embeddings
-    ids = tokenize(
-        source, loaded.tokenizer, wanted, loaded.context_length, vocabulary_size=vocabulary
-    )
-    return ids.to(loaded.model.device)
+        For texts shorter than the pass, over whose padding `capture` takes it too.
+        """
+        model = self.checkpoint.model
+        found = {}
+        for sample, text in enumerate(batch):
+            own = len(self.ids[text])
+            if own < length:
+                with torch.no_grad(), left_as_found(model):
+                    model.eval()
+                    rotations = verified_rotations(model, self.layers, own)
+                found[sample] = {n: each.angle_deviation for n, each in rotations.items()}
+        return found
+
+    def measure_precision(self) -> None:
+        assert self.precision is not None
+        dtype, reference = self.precision["dtype"], self.precision["reference"]
+        reason = self._convert(reference)
+        if reason is None:
+            checker = Checker(self.job.lag)
+            try:
+                with progress_bar(
+                    f"heads in {reference}", len(self.layers) * self.model["heads"]
+                ) as bar:
+                    checker.on_head = bar.advance
+                    (loss,) = self._run(checker, [0])
+            except InputError as error:
+                reason = str(error)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                reason = f"the memory does not hold the model's pass in {reference}"
+        if reason is not None:
+            self.precision = _not_measured(dtype, reference, reason)
+            return
+        run = [head for head in self.result.heads if head.text == 0]
+        self.precision = {
+            "dtype": dtype,
+            "reference": reference,
+            "text": 0,
+            **compare(run, checker.result.ordered().heads),
+            "loss": {"dtype": self.texts[0]["loss"], "reference": loss},
+        }
+
+    def _convert(self, reference: str) -> str | None:
+        """Convert the model in place to the reference dtype; the reason if that cannot be."""
+        model = self.checkpoint.model
+        if self.checkpoint.spread:
+            return f"the model is spread over {self.device}"
+        if getattr(model, "is_quantized", False):
+            return "the model computes with quantised weights, which have no other dtype"
+        try:
+            model.to(getattr(torch, reference))
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            return f"the memory does not hold the model in {reference}"
+        return None
 
 
 class CaptureSource(Source):
     """Queries and keys that were captured elsewhere."""
 
     def __init__(self, job: Job, clock: Clock) -> None:
-        _check_options(job)
-        for option, given in (("--text", job.texts), ("--tokens", job.tokens)):
-            if given not in ((), None):
-                raise InputError(f"{option} does not go with captured tensors; leave it out")
+        refuse_model_options(job)
+        check_options(job)
         loaded = load(job.model, device=job.device, dtype=job.dtype)
         assert isinstance(loaded, CapturedTensors)
         clock.stop("load")
         self.tensors = loaded
         check_lag(job.lag, loaded.tokens)
-        chosen = set(_layer_range(job.layers, max(loaded.layers) + 1))
+        chosen = set(layer_range(job.layers, max(loaded.layers) + 1))
         self.layers = [layer for layer in loaded.layers if layer in chosen]
         if not self.layers:
             raise InputError(f"--layers {job.layers}: {job.model} holds none of these layers")
@@ -180,7 +234,7 @@ class CaptureSource(Source):
             "head_dim": loaded.rope[first].head_dim,
             "context_length": None,
             "source": loaded.source,
-            "rope": _rope_groups(loaded.rope),
+            "rope": _rope_groups([loaded.rope]),
         }
         self.texts = [
             {
@@ -188,13 +242,15 @@ class CaptureSource(Source):
                 "sha256": loaded.text_sha256,
                 "tokens": loaded.tokens,
                 "loss": None,
+                "chat": False,
             }
         ]
         self.device = str(loaded.device)
         self.dtype = "as captured"
 
     def measure(self) -> None:
-        with progress_bar("layers", len(self.layers)) as bar:
+        with progress_bar("heads", sum(self.tensors.heads[layer] for layer in self.layers)) as bar:
+            self.checker.on_head = bar.advance
             for layer in self.layers:
                 queries, keys = self.tensors.queries_and_keys(layer)
                 self.checker.add_layer(
@@ -208,17 +264,69 @@ class CaptureSource(Source):
                     ),
                 )
                 self.keep_layer()
-                bar.advance()
 
 
-def _rope_groups(by_layer: Mapping[int, Rope]) -> list[dict[str, Any]]:
-    """One entry per distinct RoPE, with its layers."""
-    groups: dict[Rope, list[int]] = {}
-    for layer, rope in by_layer.items():
-        groups.setdefault(rope, []).append(layer)
+def batches(ropes: Sequence[Sequence[Rope]], size: int) -> list[list[int]]:
+    """Indices of the texts that share a forward pass: up to `size` neighbours.
+
+    ropes: of each text, one per layer. Some RoPEs ("dynamic", "longrope") depend on the length of
+    the pass, and padding would change that of a shorter text; texts of other RoPEs are kept apart.
+    """
+    found: list[list[int]] = []
+    for text, own in enumerate(ropes):
+        if found and len(found[-1]) < size and ropes[found[-1][0]] == own:
+            found[-1].append(text)
+        else:
+            found.append([text])
+    return found
+
+
+def padded(texts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids (B, T), attention mask (B, T)) of texts (T_b,), padded on the right.
+
+    The padding repeats the last token: any id that the model embeds would do, no token sees it.
+    """
+    length = max(len(ids) for ids in texts)
+    ids = torch.stack([torch.cat([each, each[-1:].expand(length - len(each))]) for each in texts])
+    mask = torch.stack([torch.arange(length) < len(each) for each in texts])
+    return ids, mask.to(torch.int64)
+
+
+@contextmanager
+def _naming(model_id: str) -> Iterator[None]:
+    """Put the model's id before what is wrong with its weights or its architecture."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{model_id}: {error}") from error
+
+
+def _devices(model: Any) -> str:
+    """Where the model's weights lie: several devices, or "disk", where accelerate spread them."""
+    placed = getattr(model, "hf_device_map", None) or {"": model.device}
+    names = {f"cuda:{d}" if isinstance(d, int) else str(d) for d in placed.values()}
+    return ", ".join(sorted(names))
+
+
+def _not_measured(dtype: str, reference: str, reason: str) -> dict[str, Any]:
+    return {"dtype": dtype, "reference": reference, "not_measured": reason}
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """On a GPU torch has a class of its own for it, on the CPU only a message."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "alloc" in str(error).lower()
+
+
+def _rope_groups(texts: Sequence[Mapping[int, Rope]]) -> list[dict[str, Any]]:
+    """One entry per distinct RoPE, with its layers and the texts whose length it belongs to."""
+    groups: dict[Rope, list[tuple[int, int]]] = {}
+    for text, by_layer in enumerate(texts):
+        for layer, rope in by_layer.items():
+            groups.setdefault(rope, []).append((text, layer))
     return [
         {
-            "layers": layers,
+            "layers": sorted({layer for _, layer in places}),
+            "texts": sorted({text for text, _ in places}),
             "base": rope.base,
             "type": rope.type,
             "rotary_dim": rope.rotary_dim,
@@ -226,5 +334,5 @@ def _rope_groups(by_layer: Mapping[int, Rope]) -> list[dict[str, Any]]:
             "attention_scaling": rope.attention_scaling,
             "frequencies": rope.frequencies.tolist(),
         }
-        for rope, layers in groups.items()
+        for rope, places in groups.items()
     ]

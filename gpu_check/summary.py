@@ -1,7 +1,7 @@
 """What all heads of a check say together: agreement, hypotheses, informativeness, drift."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,11 @@ def agreement(pairs: Sequence[tuple[str, str]]) -> tuple[float | None, float | N
 
 
 def summarise(heads: Sequence[HeadResult]) -> dict[str, Any]:
-    """The "summary" of check.json."""
+    """The "summary" of check.json: over all heads and texts, and how the texts differ."""
+    return _together(heads) | {"spread": spread(heads)}
+
+
+def _together(heads: Sequence[HeadResult]) -> dict[str, Any]:
     return {
         "patterns": _patterns(heads),
         "theorems": {name: _theorem(name, heads) for name in SHIFT_THEOREMS},
@@ -51,6 +55,69 @@ def summarise(heads: Sequence[HeadResult]) -> dict[str, Any]:
         "k_similarity": _means(heads, "k_similarity"),
         "kappa_below_one": sum(head.kappa is not None and head.kappa < 1 for head in heads),
     }
+
+
+def spread(heads: Sequence[HeadResult]) -> dict[str, Any] | None:
+    """The "spread" of the summary: its headline numbers text by text; None for a single text.
+
+    Only texts with as many heads as any are compared: an interrupt may leave others short.
+    """
+    by_text: dict[int, list[HeadResult]] = {}
+    for head in heads:
+        by_text.setdefault(head.text, []).append(head)
+    sizes = {text: len(members) for text, members in by_text.items()}
+    whole = [by_text[text] for text in sorted(by_text) if sizes[text] == max(sizes.values())]
+    if len(whole) < 2:
+        return None
+    rows = [_spread_numbers(members) for members in whole]
+    return {
+        "texts": len(whole),
+        "numbers": {name: _spread_of([row[name] for row in rows]) for name in rows[0]},
+        "observed_stable": _stable(whole, lambda head: head.pattern_observed),
+        "predicted_stable": _stable(whole, lambda head: head.pattern_predicted),
+    }
+
+
+def _spread_numbers(heads: Sequence[HeadResult]) -> dict[str, float | None]:
+    """The numbers whose spread over texts is told, of one text."""
+    found = _together(heads)
+    numbers = {
+        "agreement": found["patterns"]["agreement"],
+        "cohen_kappa": found["patterns"]["cohen_kappa"],
+        "q_similarity.adjacent_pre": found["q_similarity"]["adjacent_pre"],
+        "k_similarity.adjacent_pre": found["k_similarity"]["adjacent_pre"],
+        "predictability": found["predictability"]["mean"],
+        "drift.spearman_cosine_kl": found["drift"]["spearman_cosine_kl"],
+        "drift.spearman_key_metric_kl": found["drift"]["spearman_key_metric_kl"],
+    }
+    for name, part in found["theorems"].items():
+        for key in ("hypotheses_met_heads", "informative", "max_ratio"):
+            numbers[f"{name}.{key}"] = part[key]
+    return numbers
+
+
+def _spread_of(by_text: list[float | None]) -> dict[str, Any]:
+    there = [value for value in by_text if value is not None]
+    return {
+        "by_text": by_text,
+        "mean": mean(there),
+        "min": min(there, default=None),
+        "max": max(there, default=None),
+        "std": float(np.std(there, ddof=1)) if len(there) > 1 else None,
+    }
+
+
+def _stable(
+    texts: Sequence[Sequence[HeadResult]], pattern: Callable[[HeadResult], str | None]
+) -> float | None:
+    """Share of the heads whose pattern is the same in every text, of those with one in two texts
+    or more (a short text shows none)."""
+    seen: dict[tuple[int, int], list[str]] = {}
+    for head in (head for members in texts for head in members):
+        found = pattern(head)
+        if found is not None:
+            seen.setdefault((head.layer, head.head), []).append(found)
+    return mean(len(set(each)) == 1 for each in seen.values() if len(each) > 1)
 
 
 def layer_means(heads: Sequence[HeadResult]) -> list[dict[str, Any]]:
@@ -138,7 +205,8 @@ def _theorem(name: str, heads: Sequence[HeadResult]) -> dict[str, Any]:
         "published_counted": THEOREMS[name].published.counted,
     }
     if top is not None and top[1].worst is not None:
-        answer["worst"] = {"layer": top[0].layer, "head": top[0].head, **top[1].worst}
+        place = {"text": top[0].text, "layer": top[0].layer, "head": top[0].head}
+        answer["worst"] = place | top[1].worst
     return answer
 
 

@@ -66,8 +66,13 @@ def load_command(point: EntryPoint) -> Command:
 
 
 def print_error(message: str) -> None:
-    """Print `tappa: error: message` on stderr as exactly one line."""
-    print("tappa: error:", " ".join(message.split()), file=sys.stderr)
+    """Print `tappa: error: message` on stderr as exactly one line of printable characters.
+
+    Names from outside may hold escape codes of the terminal, or bytes that are not UTF-8.
+    """
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print("tappa: error:", shown, file=sys.stderr)
 
 
 def _unavailable(point: EntryPoint, reason: str) -> Command:

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, one line at start and end elsewhere."""
+"""Progress on stderr: bars on a terminal, elsewhere lines at start, end and every 30 seconds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+INTERVAL = 30.0
+"""Seconds between two lines about the same work, at least."""
 
 
 class Report(Protocol):
@@ -73,19 +76,40 @@ class _Bars:
 class _Lines:
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
+        self._printed: dict[str, float] = {}
         self._finished: set[str] = set()
 
     def report(self, description: str, done: int | None, total: int | None) -> None:
         if done is None:
             print(description, file=sys.stderr, flush=True)
             return
+        now = time.monotonic()
         if description not in self._started:
-            self._started[description] = time.monotonic()
+            self._started[description] = self._printed[description] = now
             print(f"{description} ...", file=sys.stderr, flush=True)
-        if total is not None and done >= total and description not in self._finished:
+        seconds = now - self._started[description]
+        if total is None or description in self._finished:
+            return
+        if done >= total:
             self._finished.add(description)
-            seconds = time.monotonic() - self._started[description]
             print(f"{description}: done in {seconds:.1f} s", file=sys.stderr, flush=True)
+        elif done and now - self._printed[description] >= INTERVAL:
+            self._printed[description] = now
+            left = duration(seconds * (total - done) / done)
+            print(
+                f"{description}: {done / total:.0%}, about {left} left", file=sys.stderr, flush=True
+            )
+
+
+def duration(seconds: float) -> str:
+    """A span of time to two units: "42 s", "3 min 20 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, whole = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {whole:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _rich_progress() -> Progress:
@@ -108,4 +132,6 @@ def _rich_progress() -> Progress:
         TextColumn("remaining"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        # Steps may be minutes apart; over the usual 30 s there would be no estimate.
+        speed_estimate_period=3600,
     )

@@ -7,12 +7,13 @@ import re
 import statistics
 import struct
 from base64 import b64encode
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tappa_theory.app.files import write_text_atomic
-from tappa_theory.app.style import formula_svg, number_text, share_text
+from tappa_theory.app.style import digits_text, formula_svg, number_text, share_text
 from tappa_theory.errors import InputError
 
 STAGES = {"prove": "ledger.json", "simulate": "simulations.json", "check": "check.json"}
@@ -61,7 +62,20 @@ HEAD_COLUMNS = (
     "theorems.seasonal.max_ratio",
     "theorems.seasonal.informative",
 )
-"""What the table of heads shows, as paths in check.json."""
+"""What the table of heads shows, as paths in check.json; with several texts the text before it."""
+
+PLACED_FIGURES = (
+    "confusion",
+    "observed_bound",
+    "drift_kl",
+    "spread",
+    "precision",
+    "exemplars",
+    "q_similarity_map",
+    "q_similarity_layers",
+    "channel_spectra",
+)
+"""Figures that have a place of their own in the report; others follow them."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,7 @@ def _environment() -> Any:
     )
     environment.filters |= {
         "number": number_text,
+        "digits": digits_text,
         "share": share_text,
         "formula": _formula,
         "prose": _prose,
@@ -127,6 +142,9 @@ def _content(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
 
     check = found["check"]
     figures = _figures(folder / "figures")
+    heads = (check or {}).get("heads", [])
+    texts = sorted({head.get("text", 0) for head in heads})
+    columns = HEAD_COLUMNS if len(texts) < 2 else ("text", *HEAD_COLUMNS)
     return {
         "check": check,
         "ledger": found["prove"],
@@ -137,11 +155,34 @@ def _content(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
         "theorems": THEOREMS,
         "threshold_meanings": THRESHOLD_MEANINGS,
         "hypotheses": _hypotheses(check) if check else {},
-        "head_columns": HEAD_COLUMNS,
-        "head_rows": [
-            [_at(head, path) for path in HEAD_COLUMNS] for head in (check or {}).get("heads", [])
-        ],
+        "head_columns": columns,
+        "head_rows": [[_at(head, path) for path in columns] for head in heads],
+        "placed_figures": PLACED_FIGURES,
+        "several": len(texts) > 1,
+        "unit": "heads x texts" if len(texts) > 1 else "heads",
+        "measured": _measured(heads, len(texts)),
+        "spread": _spread(check) if check else None,
+        "precision": (check or {}).get("precision"),
     }
+
+
+def _measured(heads: list[dict[str, Any]], texts: int) -> str:
+    """How many heads on how many texts: "270 heads x 3 texts"."""
+    places = len({(head["layer"], head["head"]) for head in heads})
+    return f"{places:,} heads x {texts:,} texts" if texts > 1 else f"{len(heads):,} heads"
+
+
+def _spread(check: dict[str, Any]) -> dict[str, Any] | None:
+    """The spread of the summary with the indices of its texts; None without several texts."""
+    found: dict[str, Any] | None = check["summary"].get("spread")
+    if not found:
+        return None
+    sizes = Counter(head.get("text", 0) for head in check["heads"])
+    # An interrupted run compares only the texts that it finished.
+    finished = sorted(text for text, size in sizes.items() if size == max(sizes.values()))
+    if len(finished) != found["texts"]:
+        finished = list(range(found["texts"]))
+    return found | {"compared": finished}
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -177,7 +218,7 @@ def _figures(folder: Path) -> dict[str, ReportFigure]:
             )
         except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
             raise InputError(
-                f"figure {sidecar} cannot be read ({error!r}); run `tappa figures` again"
+                f"figure {sidecar} cannot be read ({error!r}); run `tappa check` again"
             ) from error
     return figures
 

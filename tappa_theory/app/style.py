@@ -120,6 +120,11 @@ def number_text(value: float | int | None) -> str:
     return _significant(value)
 
 
+def digits_text(value: float | None) -> str:
+    """A number to five significant digits, of which three would hide a small change; "n/a"."""
+    return "n/a" if value is None else f"{value:.5g}"
+
+
 def _significant(value: float) -> str:
     if value == 0:
         return "0"

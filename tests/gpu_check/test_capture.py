@@ -218,14 +218,14 @@ def test_sdpa_hands_over_the_same_as_eager(name: str) -> None:
 def test_loss_is_the_models_own() -> None:
     model, ids = build(), tokens(2)
     with torch.no_grad():
-        expected = float(model(ids, labels=ids).loss)
-    # a mean of 94 float32 losses near 4.6
-    assert capture(model, ids, lambda _: None) == pytest.approx(expected, rel=94 * FLOAT32_UNIT)
+        expected = [float(model(text[None], labels=text[None]).loss) for text in ids]
+    # means of 47 float32 losses near 4.6
+    assert capture(model, ids, lambda _: None) == pytest.approx(expected, rel=47 * FLOAT32_UNIT)
 
 
 def test_loss_needs_two_tokens_and_a_head() -> None:
-    assert capture(build(), tokens(length=1), lambda _: None) is None
-    assert capture(build().model, tokens(), lambda _: None) is None
+    assert capture(build(), tokens(length=1), lambda _: None) == [None]
+    assert capture(build().model, tokens(2), lambda _: None) == [None, None]
 
 
 def test_angle_deviation_is_the_rounding_of_cos_and_sin() -> None:
@@ -255,12 +255,11 @@ def test_right_padding_is_marked_and_changes_no_token() -> None:
         torch.testing.assert_close(found.queries[:, :30], expected.queries, rtol=0, atol=1e-11)
         torch.testing.assert_close(found.keys[:, :30], expected.keys, rtol=0, atol=1e-11)
     losses = [
-        capture(model, ids[:1], lambda _: None),
-        capture(model, ids[1:, :30], lambda _: None),
+        *capture(model, ids[:1], lambda _: None),
+        *capture(model, ids[1:, :30], lambda _: None),
     ]
-    expected_loss = (47 * losses[0] + 29 * losses[1]) / 76
-    loss = capture(model, ids, lambda _: None, attention_mask=mask)
-    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    found = capture(model, ids, lambda _: None, attention_mask=mask)
+    assert found == pytest.approx(losses, rel=1e-12)
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
@@ -275,7 +274,7 @@ def test_left_padding_keeps_positions_from_zero(implementation: str) -> None:
     found = captured(model, tokens(), attention_mask=mask)[0]
     handle.remove()
     assert torch.equal(found.visibility.valid, mask[0] == 1)
-    own = to_channels(projections[0][0].unflatten(-1, (4, 16)).transpose(0, 1), found.rope)
+    own = to_channels(projections[-1][0].unflatten(-1, (4, 16)).transpose(0, 1), found.rope)
     undone = unrotate(to_channels(found.queries, found.rope), found.rope, np.arange(48))
     bound = (found.angle_deviation + 8 * FLOAT32_UNIT) * own.abs()
     assert bool(((undone - own).abs() <= bound).all())
@@ -414,19 +413,13 @@ def test_model_without_rope_is_refused_before_it_runs() -> None:
         raise AssertionError("the model ran")
 
     model.forward = forward
-    with pytest.raises(InputError, match="'gpt2' has no rotary position embedding"):
+    with pytest.raises(InputError, match="'gpt2' shows no rotary position embedding"):
         capture(model, tokens(), print)
 
 
 def test_attention_sinks_are_refused() -> None:
     model = build("GptOss", "eager", head_dim=16, num_local_experts=2, num_experts_per_tok=1)
     with pytest.raises(InputError, match="layer 0 has learned attention sinks"):
-        capture(model, tokens(), print)
-
-
-def test_attention_outside_the_interface_is_refused() -> None:
-    model = build("GPTJ", "eager", n_head=4, n_embd=64, n_layer=2, rotary_dim=8)
-    with pytest.raises(InputError, match="did not hand over queries and keys"):
         capture(model, tokens(), print)
 
 

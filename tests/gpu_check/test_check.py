@@ -1,12 +1,13 @@
 """Whole layers through `check`: kinds of arrays, threads, padding, bad input."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
+from gpu_check.capture import LayerCapture
 from gpu_check.check import Checker, check
 from gpu_check.visibility import Visibility
 from tappa_theory.errors import InputError
@@ -83,6 +84,56 @@ def test_a_window_a_softcap_and_padding_reach_the_measurement():
     for valid in (np.arange(LENGTH) >= 10, (np.arange(LENGTH) >= 10).astype(int)):
         padded = check(q, k, ROPE, valid=valid).heads[0]
         assert padded.theorems["sequential"].pairs == 139 * 140 // 2
+
+
+def layer_capture(valid: torch.Tensor | None, window: int | None = None) -> LayerCapture:
+    q, k = torch.tensor(vectors(2)), torch.tensor(vectors(1, seed=1))
+    visibility = Visibility(LENGTH, window, valid)
+    return LayerCapture(0, 3, q, k, ROPE, 0.3, visibility, softcap=5.0, angle_deviation=1e-6)
+
+
+@pytest.mark.parametrize("window", [None, 40])
+def test_padding_on_the_right_is_cut_off(window):
+    padded = layer_capture(torch.arange(LENGTH) < 139, window)
+    alone = replace(
+        layer_capture(None),
+        queries=padded.queries[:, :139],
+        keys=padded.keys[:, :139],
+        visibility=Visibility(139, window),
+    )
+    found, expected = Checker(), Checker()
+    found.add_capture(padded)
+    expected.add_capture(alone)
+    assert found.result.heads == expected.result.heads  # to the last bit
+    assert found.result.heads[0].text == 3
+    assert found.result.heads[0].angle_deviation == 1e-6
+
+
+def test_padding_on_the_left_stays():
+    checker = Checker()
+    checker.add_capture(layer_capture(torch.arange(LENGTH) >= 11), text=7)
+    (one, _) = checker.result.heads
+    assert one.text == 7
+    assert one.theorems["sequential"].pairs == 138 * 139 // 2
+    # Cut to 139 positions it would be the first 139, padding and all.
+    assert one.theorems["sequential"].worst["t"] >= 11
+
+
+def test_every_head_is_told_as_soon_as_it_is_kept():
+    counts: list[int] = []
+    checker = Checker(threads=3, on_head=lambda: counts.append(len(checker.result.heads)))
+    checker.add_capture(layer_capture(None))
+    checker.add_capture(layer_capture(None))
+    assert counts == [1, 2, 3, 4]
+
+
+def test_results_are_ordered_by_text_layer_and_head():
+    checker = Checker()
+    for layer in (0, 1):
+        for text in (1, 0):
+            checker.add_capture(replace(layer_capture(None), layer=layer), text=text)
+    places = [(head.text, head.layer, head.head) for head in checker.result.ordered().heads]
+    assert places == [(t, layer, h) for t in (0, 1) for layer in (0, 1) for h in (0, 1)]
 
 
 def test_the_lag_reaches_the_seasonal_theorem():

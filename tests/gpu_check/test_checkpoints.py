@@ -1,5 +1,7 @@
 """Checkpoints: every way in, what comes out of the cache, and what is refused by name."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging as python_logging
@@ -183,7 +185,9 @@ def test_dtype_is_that_asked_for(directory):
 def test_the_hash_of_a_sharded_checkpoint_covers_every_shard(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"one")
     (tmp_path / "b.safetensors").write_bytes(b"two")
-    described = model_directory.describe_weights(tmp_path)
+    described = model_directory.describe_weights(
+        [tmp_path / "b.safetensors", tmp_path / "a.safetensors"]
+    )
     printed = "".join(
         f"{hashlib.sha256(data).hexdigest()}  {name}.safetensors\n"
         for name, data in (("a", b"one"), ("b", b"two"))
@@ -202,7 +206,7 @@ def test_a_model_without_rope_is_loaded(tmp_path):
 def test_a_pickle_only_directory_is_refused_by_name(directory):
     (directory / "model.safetensors").unlink()
     (directory / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
-    refused("only pickle weights", "pytorch_model.bin", model_id=str(directory))
+    refused("only pickle weights", "pytorch_model.bin", "--allow-pickle", model_id=str(directory))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +242,7 @@ def test_damaged_files_of_a_directory_are_refused(directory):
     weights = directory / "model.safetensors"
     complete = weights.read_bytes()
     weights.write_bytes(complete[:-100])
-    refused("transformers cannot load it", model_id=str(directory))
+    refused("model.safetensors is truncated or corrupt", model_id=str(directory))
     weights.write_bytes(complete)
     (directory / "tokenizer.json").write_text("{")
     refused("tokenizer cannot be loaded", model_id=str(directory))
@@ -252,7 +256,7 @@ def test_code_of_a_checkpoint_is_not_run(directory):
     config |= {"model_type": "own", "architectures": ["M"]}
     config["auto_map"] = {"AutoConfig": "own.M", "AutoModelForCausalLM": "own.M"}
     path.write_text(json.dumps(config))
-    refused(str(directory), model_id=str(directory))
+    refused(str(directory), "code of its own", "--trust-remote-code", model_id=str(directory))
     assert not marker.exists()
 
 
@@ -312,8 +316,10 @@ def test_an_absent_device_is_refused_with_the_remedy(monkeypatch):
     assert checkpoints.resolve_device("auto") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    refused("'cuda:2'", "there are 2 GPUs", model_id="smollm2-135m", device="cuda:2")
+    refused("'cuda:2'", "there are 2 GPUs;", model_id="smollm2-135m", device="cuda:2")
     assert checkpoints.resolve_device("cuda:1") == torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    refused("'cuda:2'", "there is 1 GPU;", model_id="smollm2-135m", device="cuda:2")
     assert checkpoints.resolve_device("auto") == torch.device("cuda")
 
 
@@ -419,6 +425,68 @@ def test_without_a_writable_cache_the_model_is_loaded_all_the_same(gguf_file, tm
     assert capfd.readouterr().err == ""
 
 
+@pytest.fixture
+def read_only(monkeypatch):
+    """A folder in which nothing can be made: chmod would not stop the tests of an administrator."""
+    original = os.mkdir
+    folders = []
+
+    def mkdir(path, *args, **kwargs):
+        if any(Path(path).is_relative_to(folder) for folder in folders):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return original(path, *args, **kwargs)
+
+    def protect(folder):
+        folders.append(folder)
+        return folder
+
+    @contextlib.contextmanager
+    def lifted():
+        before = list(folders)
+        folders.clear()
+        yield
+        folders.extend(before)
+
+    protect.lifted = lifted
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    return protect
+
+
+def test_from_a_read_only_cache_the_model_is_loaded_all_the_same(gguf_file, cache, read_only):
+    progress = Recorder()
+    found = load(str(gguf_file), cache_dir=read_only(cache), progress=progress)
+    assert progress.heard("Read-only file system")
+    assert torch.equal(logits(found.model), logits(straight_from_gguf(gguf_file)))
+    refused(
+        *(str(cache), "cannot be written", "TAPPA_CACHE"),
+        model_id=str(gguf_file),
+        cache_dir=cache,
+        device_map="auto",
+    )
+
+
+def test_on_a_full_disk_the_model_is_loaded_and_nothing_stays(gguf_file, cache):
+    # A limit on the size of files makes real writes fail half-way, as a full disk does.
+    code = (
+        "import resource, sys; from gpu_check.checkpoints import load;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "say = lambda text, done, total: print(text) if done is None else None;"
+        "print(load(sys.argv[1], cache_dir=sys.argv[2], progress=say).source['quantization'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(gguf_file), str(cache)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(checkpoints.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Not cached" in done.stdout
+    assert "File too large" in done.stdout
+    assert done.stdout.splitlines()[-1] == "F32"
+    assert list((cache / "dequantised").iterdir()) == []
+
+
 def test_nothing_half_written_stays_when_saving_fails(gguf_file, cache, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -430,18 +498,20 @@ def test_nothing_half_written_stays_when_saving_fails(gguf_file, cache, monkeypa
     assert list((cache / "dequantised").iterdir()) == []
 
 
+def start_both(command):
+    """Two processes that run the same command at the same time."""
+    root = Path(checkpoints.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return [subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment) for _ in range(2)]
+
+
 def test_two_processes_may_fill_the_cache_at_once(gguf_file, cache):
     code = (
         "import sys; from gpu_check.checkpoints import load;"
         "print(load(sys.argv[1], cache_dir=sys.argv[2]).source['sha256'])"
     )
-    command = [sys.executable, "-c", code, str(gguf_file), str(cache)]
-    root = Path(checkpoints.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    both = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-        for _ in range(2)
-    ]
+    both = start_both([sys.executable, "-c", code, str(gguf_file), str(cache)])
     answers = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     sha256 = hashlib.sha256(gguf_file.read_bytes()).hexdigest()
@@ -500,9 +570,9 @@ def test_gguf_files_without_some_weights_are_refused(tmp_path, cache):
 def test_scaled_rope_that_transformers_would_drop_is_refused(tmp_path, cache):
     path = tmp_path / "x.gguf"
     write_gguf(path, llama__rope__scaling__type="yarn")
-    refused("RoPE frequencies are scaled (yarn)", model_id=str(path), cache_dir=cache)
+    refused("RoPE frequencies are scaled ('yarn')", model_id=str(path), cache_dir=cache)
     write_gguf(path, tensors={"rope_freqs.weight": np.ones(4, np.float32)})
-    refused("scaled (rope_freqs.weight)", model_id=str(path), cache_dir=cache)
+    refused("scaled ('rope_freqs.weight')", model_id=str(path), cache_dir=cache)
     write_gguf(path, llama__rope__scaling__type="none")
     assert load(str(path), cache_dir=cache).architecture == "LlamaForCausalLM"
 
@@ -603,6 +673,41 @@ def test_an_unusable_cache_folder_is_refused_with_its_variable(tmp_path):
     refused(str(blocked), "TAPPA_CACHE", model_id="smollm2-135m", cache_dir=blocked)
 
 
+def test_two_processes_may_fetch_the_default_checkpoint_at_once(published, cache):
+    code = (
+        "import sys; from gpu_check import checkpoints, default_checkpoint as default;"
+        "default.SHA256 = checkpoints.DEFAULT_SHA256 = sys.argv[1];"
+        "print(checkpoints.load('smollm2-135m', cache_dir=sys.argv[2]).source['sha256'])"
+    )
+    sha256 = default_checkpoint.SHA256
+    both = start_both([sys.executable, "-c", code, sha256, str(cache)])
+    answers = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    assert [out.decode().strip() for out, _ in answers] == [sha256] * 2
+    assert {entry.name for entry in cache.iterdir()} == {default_checkpoint.FILE, "dequantised"}
+    assert hashlib.sha256((cache / default_checkpoint.FILE).read_bytes()).hexdigest() == sha256
+
+
+def test_a_read_only_cache_is_used_and_refused_only_where_it_must_be_written(
+    published, cache, gguf_file, read_only
+):
+    refused("Read-only", "TAPPA_CACHE", model_id="smollm2-135m", cache_dir=read_only(cache))
+    with read_only.lifted():
+        load("smollm2-135m", cache_dir=cache)
+    assert load("smollm2-135m", cache_dir=cache).id == "smollm2-135m"
+    assert load(str(gguf_file), cache_dir=cache).source["quantization"] == "F32"
+
+
+def test_a_full_disk_is_answered_with_the_cache_variable(published, cache, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(default_checkpoint.shutil, "copyfileobj", full)
+    parts = ("No space left on device", "TAPPA_CACHE")
+    refused(str(cache), *parts, model_id="smollm2-135m", cache_dir=cache)
+    assert list(cache.iterdir()) == []
+
+
 def test_an_interrupted_download_leaves_nothing(published, cache):
     def interrupt(description, done, total):
         raise KeyboardInterrupt
@@ -691,6 +796,47 @@ def test_a_hub_model_of_pickle_only_is_refused_before_any_download(offered):
     assert fetched == []
 
 
+def test_code_of_a_hub_model_is_fetched_only_when_trusted(offered, directory, tmp_path):
+    _, files, fetched = offered
+    (directory / "own.py").write_text("raise RuntimeError('not needed by this model')")
+    files.append(File("own.py"))
+    load("org/tiny-llama")
+    assert "own.py" not in fetched
+    snapshot = tmp_path / "snapshots" / "0123abc"
+    config = json.loads((snapshot / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "own.M"}
+    for folder in (snapshot, directory):
+        (folder / "config.json").write_text(json.dumps(config))
+    # A snapshot fetched without its code is completed before it counts as whole.
+    hub.hub_directory("org/tiny-llama", trust_remote_code=True)
+    assert "own.py" in fetched
+    fetched.clear()
+    hub.hub_directory("org/tiny-llama", trust_remote_code=True)
+    assert fetched == []
+
+
+def test_pickle_of_a_hub_model_is_fetched_only_when_allowed(offered, directory):
+    _, files, fetched = offered
+    torch.save(tiny_llama().state_dict(), directory / "pytorch_model.bin")
+    load("org/tiny-llama", allow_pickle=True)
+    assert "pytorch_model.bin" not in fetched
+    files[:] = [each for each in files if not each.rfilename.endswith(".safetensors")]
+    shutil.rmtree(directory.parent / "snapshots")
+    message = refused("no safetensors weights", "--allow-pickle", model_id="org/tiny-llama")
+    assert "pytorch_model.bin" in message
+    found = load("org/tiny-llama", allow_pickle=True)
+    assert "pytorch_model.bin" in fetched
+    assert torch.equal(logits(found.model), logits(tiny_llama()))
+    data = (directory / "pytorch_model.bin").read_bytes()
+    assert found.source["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_a_hub_model_of_gguf_files_points_to_one(offered):
+    _, files, _ = offered
+    files[:] = [File("config.json"), File("tiny.Q4_1.gguf")]
+    refused("hf download org/tiny-llama tiny.Q4_1.gguf", model_id="org/tiny-llama")
+
+
 def test_an_unreachable_hub_is_answered_at_once_with_the_remedy(offered, monkeypatch):
     api, _, _ = offered
 
@@ -698,6 +844,11 @@ def test_an_unreachable_hub_is_answered_at_once_with_the_remedy(offered, monkeyp
         raise ConnectionError("[Errno -2] Name or service not known\nmore")
 
     monkeypatch.setattr(api, "model_info", unreachable)
-    refused(
-        "org/tiny-llama", "cannot be reached", "Name or service", "local", model_id="org/tiny-llama"
+    parts = (
+        "cannot be reached",
+        "Name or service",
+        "hf download org/tiny-llama",
+        "HF_HOME",
+        "local",
     )
+    refused("org/tiny-llama", *parts, model_id="org/tiny-llama")

@@ -151,7 +151,9 @@ def test_a_pickle_only_directory(refused, own_tiny):
 def test_a_truncated_weights_file(refused, own_tiny, words):
     path = own_tiny / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    refused(own_tiny, "--text", words, parts=[own_tiny, "cannot load it"])
+    refused(
+        own_tiny, "--text", words, parts=[own_tiny, "model.safetensors is truncated or corrupt"]
+    )
 
 
 def test_a_model_without_rope(refused, own_tiny, words):
@@ -196,9 +198,8 @@ def test_a_directory_as_text(refused, tiny, tmp_path):
 def test_a_text_that_is_too_short(refused, tiny, tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("the query meets a key")
-    parts = [path, "has 5 tokens, fewer than 160", "use --tokens 5"]
+    parts = [path, "has 5 tokens, fewer than 160", "use --tokens 5", "leave --tokens out"]
     refused(tiny, "--text", path, "--tokens", 160, parts=parts)
-    refused(tiny, "--text", path, parts=[path, "has 5 tokens, fewer than 256", "use --tokens 5"])
 
 
 @pytest.mark.parametrize("tokens", ["0", "-3"])
@@ -217,9 +218,23 @@ def test_tokens_that_are_no_number(refused, tiny, tokens):
     refused(tiny, "--tokens", tokens, parts=["--tokens", "--help"], before_loading=True)
 
 
-def test_more_than_one_text(refused, tiny, words):
-    parts = ["2 texts given", "one --text FILE"]
-    refused(tiny, "--text", words, "--text", words, parts=parts, before_loading=True)
+def test_one_text_of_several_that_is_too_short(refused, tiny, words, tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("the query meets a key")
+    parts = [f"text {path}", "has 5 tokens, fewer than 160"]
+    refused(tiny, "--text", words, "--text", path, "--tokens", 160, parts=parts)
+
+
+def test_one_text_of_several_that_is_not_there(refused, tiny, words, tmp_path):
+    parts = [f"text {tmp_path / 'absent.txt'}", "cannot be read"]
+    texts = ["--text", words, "--text", tmp_path / "absent.txt"]
+    refused(tiny, *texts, parts=parts, before_loading=True)
+
+
+@pytest.mark.parametrize("batch", ["0", "-1"])
+def test_no_text_per_pass(refused, tiny, words, batch):
+    parts = [f"--batch {batch}", "use 1 or more"]
+    refused(tiny, "--text", words, "--batch", batch, parts=parts, before_loading=True)
 
 
 # --- devices, types, layers, lag
@@ -248,6 +263,28 @@ def test_an_unknown_device(refused, tiny, device):
 def test_an_unknown_dtype(refused, tiny, dtype):
     parts = [f"dtype {dtype!r}", "use one of float32"]
     refused(tiny, "--dtype", dtype, parts=parts, before_loading=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reference", "use"),
+    [
+        ("float32", "float32", "float64 or none"),
+        ("float32", "bfloat16", "float64 or none"),
+        ("float64", "float64", "use none"),
+        ("bfloat16", "float16", "float32 or float64 or none"),
+        ("bfloat16", "", "float32 or float64 or none"),
+    ],
+)
+def test_a_reference_that_is_no_wider_type(refused, tiny, dtype, reference, use):
+    parts = [f"--reference {reference!r}", f"--dtype {dtype}", use]
+    options = ["--dtype", dtype, "--reference", reference]
+    refused(tiny, *options, parts=parts, before_loading=True)
+
+
+@pytest.mark.parametrize("device_map", ["balanced", "", "cuda"])
+def test_an_unknown_device_map(refused, tiny, device_map):
+    parts = [f"--device-map {device_map!r}", "use auto or none"]
+    refused(tiny, "--device-map", device_map, parts=parts, before_loading=True)
 
 
 @pytest.mark.parametrize("layers", ["nonsense", "1", "0:1:2", "a:b", "0-1", "", "-1:2", "1.0:2"])
@@ -294,7 +331,22 @@ def captured(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("option", [("--text", "a.txt"), ("--tokens", "20"), ("--tokens", "0")])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--text", "a.txt"),
+        ("--text", "a.txt", "--text", "b.txt"),
+        ("--tokens", "20"),
+        ("--tokens", "0"),
+        ("--chat",),
+        ("--batch", "1"),
+        ("--reference", "none"),
+        ("--device-map", "auto"),
+        ("--trust-remote-code",),
+        ("--allow-pickle",),
+    ],
+    ids=" ".join,
+)
 def test_options_that_do_not_go_with_captured_tensors(refused, captured, option):
     parts = [f"{option[0]} does not go with captured tensors", "leave it out"]
     refused(captured, *option, parts=parts, before_loading=True)
@@ -392,7 +444,7 @@ def test_a_whole_check_in_a_process_of_its_own(tiny, words, out, checked):
     assert f"report: {out / 'report.html'}" in lines
     assert lines[-1] == "bounds: holds"
     assert lines[-6:] == checked.outcome.out.splitlines()[-6:]
-    assert "layers: done in" in done.stderr
+    assert "heads: done in" in done.stderr
     assert "Traceback" not in done.stderr
     found = json.loads((out / "check.json").read_text())
     validate(found)

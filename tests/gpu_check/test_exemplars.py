@@ -89,6 +89,27 @@ def test_the_clearest_head_of_a_pattern_is_kept(head, pattern, weak, strong):
         assert list(kept.maps) == [pattern]
 
 
+def test_a_copy_does_not_see_later_heads(head):
+    kept = Exemplars()
+    kept.offer(showing(head, "seasonal", 1, (0.0, 0.0, 0.2)), None)
+    copy = kept.copy()
+    kept.offer(showing(head, "seasonal", 2, (0.0, 0.0, 0.5)), None)
+    kept.offer(showing(head, "sequential", 3, (0.1, 0.8, 0.0)), None)
+    assert [(entry["pattern"], entry["head"]) for entry in copy.listed()] == [("seasonal", 1)]
+    assert list(copy.maps) == ["seasonal"]
+    copy.offer(showing(head, "seasonal", 4, (0.0, 0.0, 0.3)), None)
+    assert copy.entries["seasonal"]["head"] == 4
+    assert kept.entries["seasonal"]["head"] == 2
+
+
+def test_an_entry_says_on_which_text_the_head_showed_it(head):
+    kept = Exemplars()
+    for text, strength in ((0, 0.2), (1, 0.5), (2, 0.3)):
+        shown = showing(head, "seasonal", 1, (0.0, 0.0, strength))
+        kept.offer(replace(shown, result=replace(shown.result, text=text)), None)
+    assert kept.entries["seasonal"]["text"] == 1
+
+
 def test_the_first_of_equals_is_kept(head):
     kept = Exemplars()
     for index in (3, 4):

@@ -102,6 +102,7 @@ def test_the_document_describes_model_text_and_run(checked, tiny, words):
     assert (environment["device"], environment["dtype"]) == ("cpu", "float32")
     assert environment["torch"] == torch.__version__
     assert set(environment["seconds"]) == {"load", "check"}
+    assert (text["chat"], found["precision"], found["summary"]["spread"]) == (False, None, None)
 
 
 def test_the_loss_is_the_models_own(checked, tiny, words):
@@ -197,7 +198,7 @@ def test_the_maps_are_plain_arrays_of_attention(checked):
 
 def test_the_headline_begins_with_prediction_and_ends_with_the_verdict(checked):
     document = read(checked.folder)
-    lines = headline(document["summary"], document["verdict"]).splitlines()
+    lines = headline(document).splitlines()
     assert lines[0].startswith("patterns: predicted = observed on ")
     assert [line.split(":")[0] for line in lines[1:]] == [*SHIFT_THEOREMS, "bounds"]
     assert checked.outcome.out.splitlines()[-len(lines) :] == lines
@@ -444,14 +445,18 @@ def test_queries_with_gaps_have_no_published_prediction(checking, tmp_path):
     assert found["summary"]["patterns"]["published_agreement"] is None
 
 
-def test_a_weight_that_is_not_a_number_is_refused_by_layer(tappa, edited, words, out, no_figures):
+def test_a_weight_that_is_not_a_number_is_refused_by_model_and_layer(
+    tappa, edited, words, out, no_figures
+):
     def spoil(model):
         model.model.layers[1].self_attn.k_proj.weight[3, 5] = float("nan")
 
-    done = tappa("check", edited(spoil), "--text", words, "--tokens", TOKENS, "--out", out)
+    model = edited(spoil)
+    done = tappa("check", model, "--text", words, "--tokens", TOKENS, "--out", out)
     assert done.code == 2
     last = done.err.splitlines()[-1]
-    assert last.startswith("tappa: error: layer 1, head 0: its keys are not finite")
+    start = f"tappa: error: {model.name}: layer 1, head 0: its keys are not finite"
+    assert last.startswith(start)
     assert "check the weights" in last
     # The first layer was finished by then; nothing is written of a model that is not sound.
     assert names(out) == set()
@@ -501,9 +506,11 @@ def test_a_loaded_model_gives_the_numbers_of_the_command(tiny, words, checked):
     assert {head.theorems["seasonal"].shift for head in only.heads} == {(5, 0)}
 
 
-def test_a_loaded_model_takes_one_text(tiny):
-    with pytest.raises(InputError, match="one text"):
-        check_model(load(str(tiny), device="cpu").model, torch.ones(2, 8, dtype=torch.int64))
+@pytest.mark.parametrize("shape", [(8,), (0, 8), (2, 0), (1, 2, 8)])
+def test_ids_of_another_shape_are_refused(tiny, shape):
+    ids = torch.ones(shape, dtype=torch.int64)
+    with pytest.raises(InputError, match=r"input_ids have shape .*; pass \(texts, T\)"):
+        check_model(load(str(tiny), device="cpu").model, ids)
 
 
 # --- interrupts

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,14 +11,17 @@ import torch
 import transformers
 
 from gpu_check.rope_config import (
+    cos_and_sin,
     frequency_tolerance,
-    layout_of,
+    refuse_unsupported,
     rope_for_layer,
-    ropes,
+    rope_of_module,
     verify_against_model,
 )
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
+from tests.gpu_check.architectures import rope as as_taken
+from tests.gpu_check.architectures import transformers_major
 
 SMALL = {
     "hidden_size": 256,
@@ -46,53 +50,55 @@ YARN = {
     "factor": 4.0,
     "original_max_position_embeddings": 1024,
 }
-# model folder, class prefix, configuration beyond SMALL, (base, type, rotary_dim, layout), length
+# model folder, class prefix, configuration beyond SMALL, (base, type, rotary_dim), length
 MODELS = {
-    "llama": ("llama", "Llama", {}, (1e4, "default", 64, "half"), 100),
-    "llama3": ("llama", "Llama", {"rope_parameters": LLAMA3}, (5e5, "llama3", 64, "half"), 4096),
+    "llama": ("llama", "Llama", {}, (1e4, "default", 64), 100),
+    "llama3": ("llama", "Llama", {"rope_parameters": LLAMA3}, (5e5, "llama3", 64), 4096),
     "llama-dynamic": (
         "llama",
         "Llama",
         {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}},
-        (1e4, "dynamic", 64, "half"),
+        (1e4, "dynamic", 64),
         9000,
     ),
-    "mistral": ("mistral", "Mistral", {"head_dim": 32}, (1e4, "default", 32, "half"), 100),
-    "qwen2": ("qwen2", "Qwen2", {"rope_parameters": YARN}, (1e6, "yarn", 64, "half"), 100),
-    "qwen3": ("qwen3", "Qwen3", {"head_dim": 128}, (1e4, "default", 128, "half"), 100),
-    "phi": ("phi", "Phi", {}, (1e4, "default", 32, "half"), 100),
-    "gpt_neox": ("gpt_neox", "GPTNeoX", {}, (1e4, "default", 16, "half"), 100),
+    "mistral": ("mistral", "Mistral", {"head_dim": 32}, (1e4, "default", 32), 100),
+    "qwen2": ("qwen2", "Qwen2", {"rope_parameters": YARN}, (1e6, "yarn", 64), 100),
+    "qwen3": ("qwen3", "Qwen3", {"head_dim": 128}, (1e4, "default", 128), 100),
+    "phi": ("phi", "Phi", {}, (1e4, "default", 32), 100),
+    "gpt_neox": ("gpt_neox", "GPTNeoX", {}, (1e4, "default", 16), 100),
     "phi3-short": (
         "phi3",
         "Phi3",
         {"rope_parameters": LONG, "original_max_position_embeddings": 512, "pad_token_id": 0},
-        (1e4, "longrope", 64, "half"),
+        (1e4, "longrope", 64),
         512,
     ),
     "phi3-long": (
         "phi3",
         "Phi3",
         {"rope_parameters": LONG, "original_max_position_embeddings": 512, "pad_token_id": 0},
-        (1e4, "longrope", 64, "half"),
+        (1e4, "longrope", 64),
         513,
     ),
-    "cohere": ("cohere", "Cohere", {}, (5e5, "default", 64, "interleaved"), 100),
-    "glm": ("glm", "Glm", {"head_dim": 64}, (1e4, "default", 32, "interleaved"), 100),
-    "glm4": ("glm4", "Glm4", {"head_dim": 64}, (1e4, "default", 32, "interleaved"), 100),
-    "helium": ("helium", "Helium", {"head_dim": 64}, (1e5, "default", 64, "interleaved"), 100),
-    "ernie4_5": (
-        "ernie4_5",
-        "Ernie4_5",
-        {"head_dim": 64},
-        (5e5, "default", 64, "interleaved"),
+    "cohere": (
+        "cohere",
+        "Cohere",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+        (5e5, "default", 64),
         100,
     ),
+    "glm": ("glm", "Glm", {"head_dim": 64}, (1e4, "default", 32), 100),
+    "glm4": ("glm4", "Glm4", {"head_dim": 64}, (1e4, "default", 32), 100),
+    "helium": ("helium", "Helium", {"head_dim": 64}, (1e5, "default", 64), 100),
+    "ernie4_5": ("ernie4_5", "Ernie4_5", {"head_dim": 64}, (5e5, "default", 64), 100),
 }
 
 
 def build(folder, prefix, extra):
     source = importlib.import_module(f"transformers.models.{folder}.modeling_{folder}")
     config_class = getattr(transformers, f"{prefix}Config")
+    if "rope_parameters" in extra:
+        extra = {**extra, **as_taken(**extra["rope_parameters"])}
     # transformers writes into the dictionaries it is given
     config = config_class(**copy.deepcopy({**SMALL, **extra}))
     return config, getattr(source, f"{prefix}RotaryEmbedding")(config)
@@ -103,10 +109,19 @@ def test_a_rope_is_the_models_own(name):
     folder, prefix, extra, expected, length = MODELS[name]
     config, module = build(folder, prefix, extra)
     rope = rope_for_layer(config, 1, length)
-    assert (rope.base, rope.type, rope.rotary_dim, rope.layout) == expected
-    assert verify_against_model(rope, module, length) is True
+    assert (rope.base, rope.type, rope.rotary_dim) == expected
+    verify_against_model(rope, module, length)
+    held = rope_of_module(module, rope.head_dim, length)
+    assert (held.type, held.base, held.rotary_dim) == ("module", None, rope.rotary_dim)
+    assert held.attention_scaling == pytest.approx(rope.attention_scaling, rel=2**-23)
+    assert np.all(
+        np.abs(held.frequencies - rope.frequencies)[: rope.rotary_dim // 2]
+        <= frequency_tolerance(rope)
+    )
+    assert not np.any(held.frequencies[rope.rotary_dim // 2 :])
 
 
+@pytest.mark.skipif(transformers_major() < 5, reason="transformers 4 has a module per layer type")
 def test_gemma3_has_a_rope_per_layer_type():
     from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
@@ -118,14 +133,16 @@ def test_gemma3_has_a_rope_per_layer_type():
         },
     )
     module = Gemma3RotaryEmbedding(config)
-    found = ropes(config, 100)
+    found = [rope_for_layer(config, layer, 100) for layer in range(12)]
     assert [(rope.base, rope.type) for rope in found[4:7]] == [
         (1e4, "default"),
         (1e6, "linear"),
         (1e4, "default"),
     ]
     for rope, layer_type in zip(found, config.layer_types, strict=True):
-        assert verify_against_model(rope, module, 100, layer_type) is True
+        verify_against_model(rope, module, 100, layer_type)
+        cos, _ = cos_and_sin(module, np.array([0, 3]), layer_type)
+        assert cos[1, 0] == pytest.approx(math.cos(3 * rope.frequencies[0]), abs=1e-6)
     with pytest.raises(InputError, match="frequency of channel"):
         verify_against_model(found[0], module, 100, "full_attention")
 
@@ -156,41 +173,40 @@ def test_transformers_4_configurations():
         rope_scaling={"rope_type": "linear", "factor": 8.0},
         layer_types=["sliding_attention", "full_attention"] * 2,
     )
-    assert [(rope.base, rope.type) for rope in ropes(gemma)] == [
+    assert [
+        (rope.base, rope.type) for rope in (rope_for_layer(gemma, layer) for layer in range(4))
+    ] == [
         (1e4, "default"),
         (1e6, "linear"),
     ] * 2
 
 
-def test_layers_that_skip_rope_have_zero_frequencies():
-    smollm3 = transformers.SmolLM3Config(**SMALL, no_rope_layers=[1, 0, 1, 1], pad_token_id=0)
-    assert [rope.type for rope in ropes(smollm3)] == ["default", "none", "default", "default"]
-    cohere2 = transformers.Cohere2Config(**SMALL)
-    assert [rope.type for rope in ropes(cohere2)] == ["default", "default", "default", "none"]
-    exaone4 = transformers.Exaone4Config(**SMALL, sliding_window=16, sliding_window_pattern=2)
-    expected = ["default" if "sliding" in kind else "none" for kind in exaone4.layer_types]
-    assert [rope.type for rope in ropes(exaone4)] == expected
-    assert set(expected) == {"default", "none"}
-    assert verify_against_model(Rope.none(64), None, 100) is False
-
-
-def test_gptj_rotates_its_first_components():
-    config = transformers.GPTJConfig(n_embd=256, n_head=4, n_layer=2, rotary_dim=32)
-    rope = rope_for_layer(config, 1)
-    assert rope == Rope.from_parameters(
-        64, {"rope_theta": 1e4}, partial_rotary_factor=0.5, layout="interleaved"
+def test_a_configuration_may_name_no_base_or_no_rope():
+    assert rope_for_layer(transformers.GPT2Config(), 0) is None
+    types = {"sliding_attention": {"rope_theta": 1e4}, "full_attention": None}
+    hybrid = legacy(
+        "x", rope_parameters=types, layer_types=["sliding_attention", "full_attention", "other"] * 2
     )
+    assert rope_for_layer(hybrid, 0).base == 1e4
+    assert rope_for_layer(hybrid, 1) == Rope.none(64)
+    assert rope_for_layer(hybrid, 2) is None  # entries for layer types, but none for this one
 
 
-def test_models_without_rope_are_refused():
-    with pytest.raises(InputError, match="'gpt2' has no rotary position embedding"):
-        rope_for_layer(transformers.GPT2Config(), 0)
-    with pytest.raises(InputError, match="'bloom' has no rotary position embedding"):
-        rope_for_layer(transformers.BloomConfig(), 0)
-    with pytest.raises(InputError, match="'falcon' has no rotary position embedding"):
-        rope_for_layer(transformers.FalconConfig(alibi=True), 0)
+def test_a_known_head_size_goes_before_the_configuration():
+    rope = rope_for_layer(transformers.LlamaConfig(**SMALL), 0, head_dim=32)
+    assert rope == Rope.from_parameters(32, {"rope_theta": 1e4})
+
+
+def test_what_one_token_texts_would_not_show_is_refused():
+    refuse_unsupported(transformers.LlamaConfig(**SMALL), 10**6)
     with pytest.raises(InputError, match="latent attention"):
-        rope_for_layer(transformers.DeepseekV3Config(), 0)
+        refuse_unsupported(transformers.DeepseekV3Config(), 1)
+    with pytest.raises(InputError, match="ALiBi"):
+        refuse_unsupported(transformers.FalconConfig(alibi=True), 1)
+    llama4 = transformers.Llama4TextConfig(attn_temperature_tuning=True, floor_scale=8192)
+    refuse_unsupported(llama4, 8191)
+    with pytest.raises(InputError, match="--tokens 8191 or fewer"):
+        refuse_unsupported(llama4, 8192)
 
 
 def test_a_layer_that_does_not_exist_is_refused():
@@ -211,8 +227,6 @@ def test_verification_sees_every_kind_of_difference():
         verify_against_model(wrong_base, module, 100)
     with pytest.raises(InputError, match="attention_scaling is 1"):
         verify_against_model(changed(rope, attention_scaling=1.001), module, 100)
-    with pytest.raises(InputError, match="in another way than layout 'interleaved'"):
-        verify_against_model(changed(rope, layout="interleaved"), module, 100)
     half = Rope.from_parameters(64, {"rope_theta": 1e4}, partial_rotary_factor=0.5)
     with pytest.raises(InputError, match="32 RoPE frequencies"):
         verify_against_model(half, module, 100)
@@ -227,17 +241,9 @@ def test_verification_sees_every_kind_of_difference():
 
 def test_verification_sees_the_length_of_the_text():
     config, module = build(*MODELS["llama-dynamic"][:3])
-    assert verify_against_model(rope_for_layer(config, 0, 9000), module, 9000)
+    verify_against_model(rope_for_layer(config, 0, 9000), module, 9000)
     with pytest.raises(InputError, match="length of the text"):
         verify_against_model(rope_for_layer(config, 0, 9000), module, 9500)
-
-
-def test_an_unknown_interleaved_architecture_is_not_taken_for_half():
-    config, module = build("glm", "Glm", {"head_dim": 64})
-    config.model_type = "unknown"
-    assert layout_of(config) == "half"
-    with pytest.raises(InputError, match="needs an entry"):
-        verify_against_model(rope_for_layer(config, 0), module, 100)
 
 
 def test_a_blend_without_a_base_has_no_tolerance():
@@ -249,3 +255,48 @@ def test_a_module_of_another_kind_is_refused():
     rope = Rope.from_parameters(64, {"rope_theta": 1e4})
     with pytest.raises(InputError, match="Linear has no inv_freq"):
         verify_against_model(rope, torch.nn.Linear(2, 2), 10)
+
+
+class Module(torch.nn.Module):
+    """A rotary module that is called as `call` says."""
+
+    def __init__(self, inv_freq, call):
+        super().__init__()
+        self.inv_freq, self.call = inv_freq, call
+
+    def forward(self, *arguments):
+        return self.call(*arguments)
+
+
+def three_axes(hidden, positions):
+    angle = positions.float()[..., None] * torch.ones(2)
+    return angle[0].cos(), angle[2].sin()
+
+
+CALLS = {
+    "complex": lambda hidden, positions: torch.polar(
+        torch.ones(*positions.shape, 2), positions[..., None].float() * torch.ones(2)
+    ),
+    "three axes": three_axes,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_cos_and_sin_of_modules_of_another_kind(call):
+    cos, sin = cos_and_sin(Module(torch.ones(2), CALLS[call]), np.array([0, 3]))
+    assert cos.dtype == torch.float64
+    assert cos[:, 1].tolist() == pytest.approx([1, math.cos(3)], abs=1e-6)
+    assert sin[:, 0].tolist() == pytest.approx([0, math.sin(3)], abs=1e-6)
+
+
+def test_modules_that_cannot_be_asked_give_nothing():
+    def missing(hidden):
+        raise AssertionError
+
+    for call in (missing, lambda *_: None, lambda *_: (torch.ones(2), torch.ones(2))):
+        assert cos_and_sin(Module(torch.ones(2), call), np.array([0, 3])) is None
+
+
+def test_frequencies_that_do_not_fit_the_heads_are_refused():
+    with pytest.raises(InputError, match=r"inv_freq of shape \(9,\), .* heads of size 16"):
+        rope_of_module(Module(torch.ones(9), lambda *_: None), 16, 10)

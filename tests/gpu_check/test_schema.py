@@ -42,6 +42,12 @@ CONTRACT = [
         for t in SHIFT_THEOREMS
         for n in ("predicted", "observed")
     ],
+    "heads.*.text",
+    *[f"texts.*.{n}" for n in ("chat", "loss")],
+    "model.rope.*.texts",
+    *[f"exemplars.*.{n}" for n in ("pattern", "text", "layer", "head", "map", "block")],
+    "precision",
+    "summary.spread",
     "layers.*.layer",
     "layers.*.q_similarity",
 ]
@@ -143,6 +149,10 @@ FAULTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "an exemplar of an unknown pattern": lambda d: d["exemplars"][0].update(pattern="stripes"),
     "an exemplar of blocks of zero": lambda d: d["exemplars"][0].update(block=0),
     "a layer as a word": lambda d: d["layers"][0].update(layer="first"),
+    "a head of a negative text": lambda d: head(d).update(text=-1),
+    "an exemplar of a text by name": lambda d: d["exemplars"][0].update(text="a.txt"),
+    "a chat as a word": lambda d: d["texts"][0].update(chat="yes"),
+    "a negative loss": lambda d: d["texts"][0].update(loss=-1.0),
 }
 
 
@@ -153,6 +163,96 @@ def test_a_planted_fault_is_refused(valid, plant):
     assert document != valid
     with pytest.raises(ValidationError):
         validate(document)
+
+
+SPREAD = {
+    "texts": 2,
+    "numbers": {
+        "agreement": {"by_text": [0.5, None], "mean": 0.5, "min": 0.5, "max": 0.5, "std": None}
+    },
+    "observed_stable": 0.5,
+    "predicted_stable": None,
+}
+NUMBER = SPREAD["numbers"]["agreement"]
+MEASURED = {
+    "dtype": "bfloat16",
+    "reference": "float32",
+    "text": 0,
+    "heads": 8,
+    "observed_changed": 1,
+    "predicted_changed": 0,
+    "differences": {"drift.kl": {"median": 0.1, "max": None}},
+    "loss": {"dtype": 2.0, "reference": None},
+    "angle_deviation": {"dtype": 1e-3, "reference": 1e-6},
+}
+NOT_MEASURED = {"dtype": "bfloat16", "reference": "float32", "not_measured": "no memory"}
+
+
+def test_a_spread_and_both_forms_of_precision_are_valid(valid):
+    document = copy.deepcopy(valid)
+    document["summary"]["spread"] = SPREAD
+    for precision in (None, MEASURED, NOT_MEASURED):
+        validate(document | {"precision": precision})
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        *[{k: v for k, v in SPREAD.items() if k != name} for name in SPREAD],
+        *[
+            SPREAD | {"numbers": {"agreement": {k: v for k, v in NUMBER.items() if k != name}}}
+            for name in NUMBER
+        ],
+        SPREAD | {"texts": 1},
+        SPREAD | {"numbers": {}},
+        SPREAD | {"observed_stable": 1.5},
+        SPREAD | {"numbers": {"agreement": NUMBER | {"std": -0.1}}},
+        SPREAD | {"numbers": {"agreement": NUMBER | {"by_text": ["half"]}}},
+    ],
+)
+def test_a_fault_in_the_spread_is_refused(valid, spread):
+    document = copy.deepcopy(valid)
+    document["summary"]["spread"] = spread
+    with pytest.raises(ValidationError):
+        validate(document)
+
+
+@pytest.mark.parametrize(
+    "precision",
+    [
+        *[{k: v for k, v in MEASURED.items() if k != name} for name in MEASURED],
+        *[{k: v for k, v in NOT_MEASURED.items() if k != name} for name in NOT_MEASURED],
+        MEASURED | {"heads": -1},
+        MEASURED | {"text": 1},
+        MEASURED | {"differences": {"drift.kl": {"median": -0.1, "max": 0.1}}},
+        MEASURED | {"differences": {"drift.kl": {"median": 0.1}}},
+        MEASURED | {"loss": 2.0},
+        MEASURED | {"angle_deviation": {"dtype": 1e-3}},
+        "float32",
+    ],
+)
+def test_a_fault_in_the_precision_is_refused(valid, precision):
+    with pytest.raises(ValidationError):
+        validate(valid | {"precision": precision})
+
+
+def described(part: Any, path: str = "") -> list[str]:
+    """Paths of the fields without a description, or with an empty one."""
+    found = []
+    if isinstance(part, dict):
+        for name, value in part.get("properties", {}).items():
+            if not (value.get("description") or "$ref" in value or "properties" in value):
+                found.append(f"{path}.{name}")
+        for name, value in part.items():
+            found += described(value, f"{path}.{name}")
+    elif isinstance(part, list):
+        for item in part:
+            found += described(item, path)
+    return found
+
+
+def test_every_field_is_described():
+    assert described(schema()) == []
 
 
 def test_fields_beyond_the_contract_are_welcome(valid):

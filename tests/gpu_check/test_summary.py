@@ -17,6 +17,7 @@ SILENT = TheoremResult(applicable=False, reason="too short")
 
 def head(index: int = 0, theorem: TheoremResult = CHECKED, **changes: Any) -> HeadResult:
     given: dict[str, Any] = {
+        "text": 0,
         "layer": 0,
         "head": index,
         "kv_head": 0,
@@ -137,6 +138,7 @@ def test_theorems_are_summed_and_informative_is_weighted_by_pairs():
     assert found["informative"] == pytest.approx((300 * 0.5 + 100 * 0.1) / 400)
     assert found["max_ratio"] == 0.9
     assert found["worst"] == {
+        "text": 0,
         "layer": 2,
         "head": 4,
         "t": 5,
@@ -215,6 +217,79 @@ def test_drift_is_a_median_over_heads_and_a_rank_correlation_across_them():
 def test_heads_with_kappa_below_one_are_counted():
     heads = [head(0, kappa=0.99), head(1, kappa=1.0), head(2, kappa=None), head(3, kappa=3.0)]
     assert summarise(heads)["kappa_below_one"] == 1
+
+
+# --- several texts
+
+
+def two_heads(text: int, patterns: tuple[str | None, str | None], **changes: Any) -> list[Any]:
+    """Both heads of a text, with these observed patterns; the predicted is always re_access."""
+    return [
+        head(index, text=text, pattern_observed=pattern, **changes)
+        for index, pattern in enumerate(patterns)
+    ]
+
+
+def test_the_spread_of_a_number_by_hand():
+    heads = [
+        *two_heads(0, ("re_access", "re_access"), predictability=0.5),
+        *two_heads(1, ("re_access", "sequential"), predictability=0.9),
+        *two_heads(2, (None, None), predictability=None),
+    ]
+    found = summarise(heads)["spread"]
+    assert found["texts"] == 3
+    agreed = found["numbers"]["agreement"]
+    assert agreed["by_text"] == [1.0, 0.5, None]
+    assert (agreed["mean"], agreed["min"], agreed["max"]) == (0.75, 0.5, 1.0)
+    # sqrt(((1 - 0.75)^2 + (0.5 - 0.75)^2) / (2 - 1))
+    assert agreed["std"] == pytest.approx(0.125**0.5)
+    recall = found["numbers"]["predictability"]
+    assert recall["by_text"] == pytest.approx([0.5, 0.9, None])
+    met = found["numbers"]["seasonal.hypotheses_met_heads"]
+    assert (met["by_text"], met["std"]) == ([2, 2, 2], 0)
+    # Head 0 shows re_access twice, head 1 two patterns; text 2 shows none.
+    assert found["observed_stable"] == 0.5
+    assert found["predicted_stable"] == 1.0
+
+
+def test_one_text_has_no_spread():
+    assert summarise(two_heads(0, ("re_access", "sequential")))["spread"] is None
+    assert summarise([])["spread"] is None
+
+
+def test_a_number_that_one_text_has_has_no_deviation():
+    heads = [*two_heads(0, ("re_access", "re_access")), *two_heads(1, (None, None))]
+    found = summarise(heads)["spread"]
+    assert found["numbers"]["agreement"] == {
+        "by_text": [1.0, None],
+        "mean": 1.0,
+        "min": 1.0,
+        "max": 1.0,
+        "std": None,
+    }
+    # No head has a pattern in two texts.
+    assert found["observed_stable"] is None
+
+
+def test_a_text_that_an_interrupt_left_short_is_not_compared():
+    first, second = (two_heads(text, ("re_access", "sequential")) for text in (0, 1))
+    third = two_heads(2, ("seasonal", "seasonal"))
+    assert summarise([*first, *second, *third[:1]])["spread"]["texts"] == 2
+    assert summarise([*first, *second[:1]])["spread"] is None
+    # All that was measured counts in the rest of the summary.
+    assert summarise([*first, *second[:1]])["patterns"]["heads"] == 3
+
+
+def test_the_worst_pair_names_its_text():
+    worst = {"t": 5, "i": 3, "observed": 0.9, "bound": 1.0}
+    large = replace(CHECKED, max_ratio=0.9, worst=worst)
+    heads = [
+        with_theorem("sequential", CHECKED),
+        replace(with_theorem("sequential", large), text=1),
+    ]
+    found = summarise(heads)["theorems"]["sequential"]
+    assert found["worst"] == {"text": 1, "layer": 0, "head": 0, **worst}
+    assert found["pairs"] == 200
 
 
 def test_no_head_gives_null():

@@ -2,10 +2,11 @@
 
 import hashlib
 import logging
+import os
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from gpu_check.texts import DEFAULT_SHA256, Text, default_text, read_text, tokenize
@@ -108,6 +109,68 @@ def test_tokenize_refuses_impossible_lengths(tokenizer, n_tokens, message):
         tokenize(text("a b c"), tokenizer, n_tokens, 8)
 
 
+@pytest.mark.parametrize(
+    ("context", "tokens"), [(3, 3), (8, 4), (None, 4)], ids=["cut", "whole", "no context"]
+)
+def test_without_a_length_a_text_is_cut_to_the_context_or_used_whole(tokenizer, context, tokens):
+    assert tokenize(text("a b c"), tokenizer, None, context).shape == (1, tokens)
+
+
+@pytest.mark.parametrize("context", [None, 4096])
+def test_without_a_length_a_text_is_cut_to_1024_tokens(tokenizer, context):
+    assert tokenize(text("a b " * 1000), tokenizer, None, context).shape == (1, 1024)
+    assert tokenize(text("a b " * 1000), tokenizer, None, 512).shape == (1, 512)
+
+
+def test_a_text_of_no_tokens_is_refused(tokenizer):
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", special_tokens=[]
+    )
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("a", "")
+    with pytest.raises(InputError, match=r"text t\.txt: has no tokens"):
+        tokenize(text("a a"), tokenizer, None, 8)
+
+
+TEMPLATE = (
+    "[BOS]{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %} c{% endif %}"
+)
+
+
+def test_a_chat_has_the_special_tokens_of_the_template_alone(tokenizer):
+    tokenizer.chat_template = TEMPLATE
+    # The post-processor would put a second [BOS] before it.
+    assert tokenize(text("a b"), tokenizer, None, 8, chat=True).tolist() == [[1, 2, 3, 4]]
+    assert tokenize(text("a b"), tokenizer, 2, 8, chat=True).tolist() == [[1, 2]]
+    with pytest.raises(InputError, match="has 4 tokens, fewer than 5"):
+        tokenize(text("a b"), tokenizer, 5, 8, chat=True)
+
+
+def test_a_long_chat_does_not_warn(tokenizer, caplog):
+    tokenizer.chat_template = TEMPLATE
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        tokenize(text("a b c " * 5), tokenizer, 4, 4, chat=True)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.records
+
+
+def test_a_chat_without_a_template_is_refused(tokenizer):
+    with pytest.raises(InputError, match="no chat template; leave --chat out"):
+        tokenize(text("a b"), tokenizer, None, 8, chat=True)
+
+
 def test_tokenize_refuses_ids_without_an_embedding(tokenizer):
     with pytest.raises(InputError, match="token id 4 is beyond the model's 4 embeddings"):
         tokenize(text("a b c"), tokenizer, 4, 8, vocabulary_size=4)
+
+
+def test_a_file_name_that_is_not_utf_8_can_be_written_down(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff.txt"
+    with open(path, "wb") as file:
+        file.write(b"some words")
+    source = read_text(os.fsdecode(path)).source
+    assert source.endswith("\\udcff.txt")
+    source.encode("utf-8")

@@ -68,3 +68,10 @@ def test_run_is_installed() -> None:
 def test_an_error_of_several_lines_is_printed_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     print_error("first\n  second\tthird")
     assert capsys.readouterr().err == "tappa: error: first second third\n"
+
+
+def test_an_error_is_one_line_of_printable_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("model \x1b[2Jhidden\nand \udcff: caf\u00e9")
+    assert capsys.readouterr().err == (
+        "tappa: error: model \\x1b[2Jhidden and \\udcff: caf\u00e9\n"
+    )

@@ -27,7 +27,7 @@ from tappa_theory.errors import InputError
 from tappa_theory.patterns import PATTERNS
 from tappa_theory.theorems import SHIFT_THEOREMS, THEOREMS
 
-ATTACK = '"><script>alert(1)</script>'
+ATTACK = '"><script>alert(1)</script>{{ 7*7 }}{% endif %}'
 
 
 def _head(layer: int, head: int, **changes: Any) -> dict[str, Any]:
@@ -118,6 +118,54 @@ def _check() -> dict[str, Any]:
             "kappa_below_one": 1,
         },
     }
+
+
+def _spread(by_text: list[float | None], mean: float, std: float | None) -> dict[str, Any]:
+    there = [number for number in by_text if number is not None]
+    return {"by_text": by_text, "mean": mean, "min": min(there), "max": max(there), "std": std}
+
+
+def _several() -> dict[str, Any]:
+    """The same on two texts, 0 and 1, with what differs between them."""
+    check = _check()
+    check["heads"] = [_head(0, head, text=text) for text in (0, 1) for head in (0, 1)]
+    check["texts"] = [
+        {"source": "a.txt", "sha256": None, "tokens": 1024, "chat": False, "loss": 3.3125},
+        {"source": "b.txt", "sha256": None, "tokens": 256, "chat": True, "loss": None},
+    ]
+    check["model"]["rope"] = [
+        check["model"]["rope"][0] | {"texts": [text], "base": 1e4 * (1 + text)} for text in (0, 1)
+    ]
+    numbers = {
+        "agreement": _spread([0.8125, 0.9], mean=0.85, std=0.05),
+        "cohen_kappa": _spread([None, 0.25], mean=0.25, std=None),
+        "re_access.hypotheses_met_heads": _spread([3, 12], mean=7.5, std=6.364),
+    }
+    check["summary"]["spread"] = {
+        "texts": 2,
+        "numbers": numbers,
+        "observed_stable": 0.625,
+        "predicted_stable": None,
+    }
+    for result in check["summary"]["theorems"].values():
+        result["worst"] = {"text": 1} | result["worst"]
+    return check
+
+
+PRECISION = {
+    "dtype": "bfloat16",
+    "reference": "float32",
+    "text": 0,
+    "heads": 2,
+    "observed_changed": 1,
+    "predicted_changed": 0,
+    "differences": {
+        "predictability": {"median": 0.00125, "max": 0.0625},
+        "seasonal.max_ratio": {"median": None, "max": None},
+    },
+    "loss": {"dtype": 3.95341, "reference": 3.94821},
+    "angle_deviation": {"dtype": 0.73, "reference": None},
+}
 
 
 def _emptied(value: Any) -> Any:
@@ -257,8 +305,9 @@ def test_the_file_needs_nothing_else(tmp_path: Path) -> None:
     assert "url(" not in style
 
 
-def test_links_inside_the_page_have_targets(tmp_path: Path) -> None:
-    page = _Page(_report(tmp_path, _check()))
+@pytest.mark.parametrize("check", [_check(), _several() | {"precision": PRECISION}])
+def test_links_inside_the_page_have_targets(tmp_path: Path, check: dict[str, Any]) -> None:
+    page = _Page(_report(tmp_path, check))
     targets = {attributes.get("id") for _, attributes in page.elements}
     links = {link[1:] for _, a in page.elements if (link := a.get("href")) and link.startswith("#")}
     assert len(links) > 10
@@ -282,7 +331,17 @@ def test_figures_are_embedded_with_caption_and_alt(tmp_path: Path) -> None:
 def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
     check = _check()
     check["model"] |= {"id": ATTACK, "architecture": ATTACK, "source": {ATTACK: ATTACK}}
-    check["texts"][0] |= {"source": ATTACK, "sha256": ATTACK}
+    check["texts"] = [{"source": ATTACK, "sha256": ATTACK, "tokens": 2, "chat": True}] * 2
+    number = {"by_text": [0.5], "mean": 0.5, "min": 0.5, "max": 0.5, "std": None}
+    check["summary"]["spread"] = {
+        "texts": 1,
+        "numbers": {"agreement": number, ATTACK: number},
+        "observed_stable": 1.0,
+        "predicted_stable": 1.0,
+    }
+    differences = {ATTACK: {"median": 0.5, "max": 0.5}}
+    names = {"dtype": ATTACK, "reference": ATTACK, "differences": differences}
+    check["precision"] = PRECISION | names
     check["environment"] |= {"device": ATTACK, ATTACK: ATTACK}
     check["thresholds"] = {ATTACK: ATTACK}
     check["heads"][0]["pattern_observed"] = ATTACK
@@ -299,7 +358,8 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
     assert "alert(1)</script>" not in page
     parsed = _Page(page)
     assert parsed.open == []
-    assert parsed.text.count(ATTACK) > 12
+    assert parsed.text.count(ATTACK) > 22
+    assert "49" not in parsed.text
     assert all("onerror" not in attributes for _, attributes in parsed.elements)
 
 
@@ -311,8 +371,79 @@ def test_an_incomplete_run_says_so_at_the_top(tmp_path: Path) -> None:
     assert "Incomplete." not in _Page(_report(tmp_path, _check())).text
 
 
+def test_several_texts_are_told_with_their_spread(tmp_path: Path) -> None:
+    text = _Page(_report(tmp_path, _several())).text
+    assert "2 heads x 2 texts, 256 to 1,024 tokens each" in text
+    assert "Agreement 88.5% of 2 heads x texts" in text
+    assert "On the 2 texts one by one the agreement is 81.2% to 90.0%; 62.5% of the heads" in text
+    assert "0 a.txt 1,024 no 3.31 1 b.txt 256 yes n/a" in text
+    assert "same on every text for 62.5% of the heads, the predicted pattern for n/a" in text
+    assert "std text 0 text 1 agreement 0.850 0.812 0.900 0.0500 0.812 0.900" in text
+    assert "cohen_ kappa 0.250 0.250 0.250 n/a n/a 0.250" in text
+    assert "re_ access. hypotheses_ met_ heads 7.50 3 12 6.36 3 12" in text
+    assert "text 1, layer 3, head 1, t 77, i 66" in text
+    assert "base 20,000, 16 rotary dimensions, 3 layers, texts 1" in text
+    assert "b.txt, 256 tokens as a chat message" in text
+    assert "below 1 on 1 of 4 heads x texts" in text
+    assert "2 of 4" in text
+
+
+def test_the_spread_of_an_interrupted_run_names_the_texts_that_it_compares(tmp_path: Path) -> None:
+    check = _several() | {"complete": False}
+    check["texts"].insert(0, {"source": "short.txt", "sha256": None, "tokens": 7})
+    check["heads"] = [_head(0, 0, text=0)] + [
+        head | {"text": head["text"] + 1} for head in check["heads"]
+    ]
+    text = _Page(_report(tmp_path, check)).text
+    assert "std text 1 text 2 agreement" in text
+    check["heads"] = check["heads"][:1]
+    check["summary"]["spread"] = None
+    assert "Fewer than two texts were finished" in _Page(_report(tmp_path, check)).text
+
+
+def test_the_table_of_heads_names_the_text_where_there_are_several(tmp_path: Path) -> None:
+    page = _report(tmp_path, _several())
+    rows = re.findall(r"<tr>(.*?)</tr>", page.split('class="heads"')[1].split("</table>")[0], re.S)
+    assert rows[0].count("<button") == len(HEAD_COLUMNS) + 1
+    assert '<button type="button">text</button>' in rows[0]
+    starts = [re.findall(r'data-value="(\d+)"', row)[:3] for row in rows[1:]]
+    assert starts == [["0", "0", "0"], ["0", "0", "1"], ["1", "0", "0"], ["1", "0", "1"]]
+
+
+def test_one_text_gets_no_section_of_texts_and_precision(tmp_path: Path) -> None:
+    check = _check() | {"precision": None}
+    check["summary"]["spread"] = None
+    check["texts"][0]["chat"] = True
+    page = _Page(_report(tmp_path, check))
+    assert "2 heads, 1,024 tokens of text a.txt, as a chat message, float32 on cpu" in page.text
+    assert "heads x texts" not in page.text
+    assert not {"texts", "precision"} & {attributes.get("id") for _, attributes in page.elements}
+
+
+def test_the_precision_is_told_against_its_reference(tmp_path: Path) -> None:
+    _figure(tmp_path, "precision")
+    _figure(tmp_path, "spread")
+    check = _several() | {"precision": PRECISION}
+    text = _Page(_report(tmp_path, check)).text
+    assert "Text 0 was run again with the same weights in float32" in text
+    assert "Observed pattern differs 1 of 2 heads Predicted pattern differs 0 of 2 heads" in text
+    assert "loss (nats per token) 3.9534 3.9482" in text
+    assert "largest angle_deviation (radians) 0.73 n/a" in text
+    assert "predictability 0.00125 0.0625 seasonal.max_ratio n/a n/a" in text
+    assert text.count("Title of precision") == text.count("Title of spread") == 1
+    assert text.index("Title of spread") < text.index("How much depends on the model's precision?")
+    assert text.index("Title of precision") < text.index("All heads Press")
+
+
+def test_a_precision_that_was_not_measured_says_why(tmp_path: Path) -> None:
+    why = {"dtype": "bfloat16", "reference": "float32", "not_measured": "out of memory"}
+    text = _Page(_report(tmp_path, _check() | {"precision": why})).text
+    assert "bfloat16 was not compared with float32: out of memory." in text
+    assert "pattern differs" not in text
+
+
 def test_null_everywhere_still_makes_a_report(tmp_path: Path) -> None:
-    check = _emptied(_check())
+    check = _emptied(_several() | {"precision": PRECISION})
     check["summary"]["patterns"]["heads"] = 0
     check["model"]["context_length"] = None
     text = _Page(_report(tmp_path, check)).text
