@@ -1,1 +1,1 @@
-"""Derivations of the theorems, certified link by link: no derivation stands here yet."""
+"""Derivations of the theorems, each link certified by itself, and the ledger of their verdicts."""

@@ -31,6 +31,7 @@ def _compiled(expressions: tuple[sp.Expr, ...], names: tuple[str, ...], xp: Any)
         "Abs": modulus,
         "sin": xp.sin,
         "cos": xp.cos,
+        "asin": xp.asin,
         "exp": xp.exp,
         "re": xp.real,
         "im": xp.imag,

@@ -49,6 +49,27 @@ def rotation_residual(angle: sp.Expr) -> sp.Expr:
 BOUND = QUERY_DRIFT + KEY_DRIFT + rotation_residual(ALPHA)
 """Bound (B), one channel: |SHIFT_DIFFERENCE| <= BOUND."""
 
+TIGHTER_BOUND = sp.Min(
+    QUERY_DRIFT + KEY_DRIFT,
+    lam * sp.Abs(z_s - z) * sp.Abs(w) + lam * sp.Abs(z_s) * sp.Abs(w_u - w),
+) + lam * 2 * sp.Abs(sp.sin(ALPHA / 2)) * sp.Min(sp.Abs(z) * sp.Abs(w), sp.Abs(z_s) * sp.Abs(w_u))
+"""(B) with the changes taken in the better order: |SHIFT_DIFFERENCE| <= TIGHTER_BOUND <= BOUND.
+
+No product of a query and a key feature, so it costs one evaluation per pair.
+"""
+
+psi = sp.Symbol("psi", real=True)
+"""Angle from z conj(w) to z_s conj(w_u); any angle where one of them is 0."""
+
+PSI = sp.arg(z_s * sp.conjugate(w_u) * sp.conjugate(z) * w)
+"""`psi` from the channels."""
+
+MODULUS_SQUARED = (sp.Abs(z_s) * sp.Abs(w_u) - sp.Abs(z) * sp.Abs(w)) ** 2 + 4 * sp.Abs(
+    z_s
+) * sp.Abs(w_u) * sp.Abs(z) * sp.Abs(w) * sp.sin((ALPHA + psi) / 2) ** 2
+"""|exp(i alpha) z_s conj(w_u) - z conj(w)|^2: lambda times its root is the largest logit change of
+one channel over all phases of exp(i (t - i) theta)."""
+
 
 def bound_at(shift: tuple[sp.Expr | int, sp.Expr | int], bound: sp.Expr = BOUND) -> sp.Expr:
     """`bound` (default (B)) at the shift (s, u), one channel."""

@@ -7,12 +7,20 @@ from tappa_theory.theorems import (
     re_access,
     seasonal,
     sequential,
+    shift_bound,
 )
 from tappa_theory.theorems.theorem import PublishedForm, Theorem
 
 THEOREMS: dict[str, Theorem] = {
     module.THEOREM.id: module.THEOREM
-    for module in (proposition_4_1, re_access, sequential, periodic_sequential, seasonal)
+    for module in (
+        shift_bound,
+        proposition_4_1,
+        re_access,
+        sequential,
+        periodic_sequential,
+        seasonal,
+    )
 }
 """Every theorem by its id."""
 

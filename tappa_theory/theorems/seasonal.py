@@ -6,10 +6,13 @@ from tappa_theory.shift_identity import (
     KEY_DRIFT,
     QUERY_DRIFT,
     bound_at,
+    lam,
     rotation_residual,
     s,
     theta_star,
     u,
+    w,
+    z,
 )
 from tappa_theory.theorems.theorem import PAPER, PublishedForm, Theorem
 
@@ -17,6 +20,9 @@ L = sp.Symbol("L", integer=True, positive=True)
 """Period of the input, positions."""
 
 SHIFT = (L, sp.Integer(0))
+
+DELTA = sp.Symbol("delta", nonnegative=True)
+"""Largest resonance error 2|sin(L theta_m / 2)| of the channels that carry energy."""
 
 THEOREM = Theorem(
     id="seasonal",
@@ -44,4 +50,11 @@ THEOREM = Theorem(
     bound=bound_at(SHIFT),
     pattern_shift=SHIFT,
     parameters=(L,),
+    auxiliary={
+        # The other two shifts by a period: of the key, and of both, which needs no resonance.
+        "later_key": bound_at((sp.Integer(0), L)),
+        "both_later": bound_at((L, L)),
+        # The published form, repaired: delta of every channel with energy, not of one.
+        "worst_channel": QUERY_DRIFT + KEY_DRIFT + lam * DELTA * sp.Abs(z) * sp.Abs(w),
+    },
 )

@@ -37,8 +37,8 @@ PAIRS |= {
     for name in ("periodic_sequential", "seasonal")
 }
 PAIRS |= {
-    f"periodic_sequential.{name}": expression
-    for name, expression in THEOREMS["periodic_sequential"].auxiliary.items()
+    f"periodic_sequential.{name}": THEOREMS["periodic_sequential"].auxiliary[name]
+    for name in ("slow_rotation", "neighbour_drift", "dominant_rotation")
 }
 
 

@@ -1,0 +1,179 @@
+"""Both sides of the proposition, what is refuted of its readings, and planted errors."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from proofs import proposition_4_1 as module
+from proofs.attack import run_attack
+from proofs.derivation import Derivation
+from proofs.proposition_4_1 import (
+    BEFORE_LOWER,
+    BEFORE_LOWER_SHARP,
+    BEFORE_UPPER,
+    BEFORE_UPPER_SHARP,
+    EQUAL_KEYS,
+    OPPOSITE_KEYS,
+    OSCILLATION_ABOVE,
+    OSCILLATION_BELOW,
+    PROOF,
+    SIMILAR_IS_ENOUGH,
+    SIMILAR_IS_NEEDED,
+    TWO_SIDED_LOWER,
+    TWO_SIDED_UPPER,
+    before_attack,
+    cosine_attack,
+    oscillation_attack,
+    two_sided_attack,
+)
+from proofs.witness import Chosen
+from tappa_theory.theorems.proposition_4_1 import (
+    KEYS,
+    LOWER,
+    LOWER_BEFORE,
+    NECESSARY,
+    OSCILLATION_LOWER,
+    OSCILLATION_UPPER,
+    SIGMA,
+    SIMILARITY,
+    STEP,
+    SUFFICIENT,
+    THEOREM,
+    UPPER,
+    UPPER_BEFORE,
+)
+
+BOUNDS = {
+    "two_sided_lower": TWO_SIDED_LOWER,
+    "two_sided_upper": TWO_SIDED_UPPER,
+    "before_lower": BEFORE_LOWER,
+    "before_upper": BEFORE_UPPER,
+    "oscillation_below": OSCILLATION_BELOW,
+    "oscillation_above": OSCILLATION_ABOVE,
+    "enough": SIMILAR_IS_ENOUGH,
+    "needed": SIMILAR_IS_NEEDED,
+}
+SHARP = (EQUAL_KEYS, *BEFORE_LOWER_SHARP, BEFORE_UPPER_SHARP, OPPOSITE_KEYS)
+
+
+@pytest.mark.parametrize("claim", PROOF.claims, ids=lambda claim: claim.id)
+def test_every_claim_is_certified(claim):
+    assert claim.ok, [step for step in claim.steps() if not step.evidence.ok]
+
+
+def test_what_is_proved_is_what_the_registry_holds():
+    parts = THEOREM.auxiliary
+    assert PROOF.theorem is THEOREM
+    assert THEOREM.bound == UPPER == TWO_SIDED_UPPER.end
+    assert parts["lower"] == LOWER == TWO_SIDED_LOWER.start
+    assert parts["lower_before"] == LOWER_BEFORE == BEFORE_LOWER.start
+    assert parts["upper_before"] == UPPER_BEFORE == BEFORE_UPPER.end
+    assert parts["oscillation_lower"] == OSCILLATION_LOWER == OSCILLATION_BELOW.start
+    assert parts["oscillation_upper"] == OSCILLATION_UPPER == OSCILLATION_ABOVE.end
+    assert parts["sufficient"] == SUFFICIENT == SIMILAR_IS_ENOUGH.end
+    assert parts["necessary"] == NECESSARY == SIMILAR_IS_NEEDED.end
+    assert SIMILAR_IS_NEEDED.start == 1 - SIMILARITY
+    assert PROOF.verdict == "repaired"
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_no_bound_survives_one_percent(name):
+    derivation = BOUNDS[name]
+    assert derivation.ok
+    links = (
+        *derivation.links[:-1],
+        replace(derivation.links[-1], right=derivation.end * sp.Rational(99, 100)),
+    )
+    assert not replace(derivation, links=links).ok
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_every_hypothesis_is_needed(name):
+    derivation = BOUNDS[name]
+    for dropped in derivation.hypotheses:
+        kept = tuple(h for h in derivation.hypotheses if h != dropped)
+        assert not replace(derivation, hypotheses=kept).ok, dropped
+    for dropped in derivation.facts:
+        kept = tuple(fact for fact in derivation.facts if fact is not dropped)
+        assert not replace(derivation, facts=kept).ok, dropped.claim
+
+
+@pytest.mark.parametrize("derivation", SHARP, ids=lambda derivation: derivation.title)
+def test_no_witness_attains_another_value(derivation):
+    assert derivation.ok
+    for number, link in enumerate(derivation.links):
+        wrong = list(derivation.links)
+        wrong[number] = replace(link, right=link.right * sp.Rational(101, 100))
+        assert not replace(derivation, links=tuple(wrong)).ok
+    for number, choice in enumerate(derivation.hypotheses):
+        symbol, value = choice.args
+        changed = list(derivation.hypotheses)
+        changed[number] = Chosen(symbol, 2 * value)
+        if symbol != STEP:  # a longer step is as good a witness of both ends
+            assert not replace(derivation, hypotheses=tuple(changed)).ok, symbol
+
+
+def test_the_equal_keys_attain_both_sides():
+    assert EQUAL_KEYS.proves(LOWER, "=", UPPER)
+    assert OPPOSITE_KEYS.proves(OSCILLATION_LOWER, "=", OSCILLATION_UPPER)
+    keys, step = np.full((7, 1), 3.0) @ np.array([[0.6, 0.8, 0.0]]), np.array([0.6, 0.8, 0.0])
+    sigma = np.linalg.svd(keys, compute_uv=False)[0]
+    assert sigma / np.sqrt(7) == pytest.approx(3.0)
+    assert np.max(np.abs(keys @ step)) == pytest.approx(3.0)
+
+
+def test_the_witnesses_before_rope_attain_the_registry():
+    for derivation in BEFORE_LOWER_SHARP:
+        assert derivation.proves(module.ONE_STEP, "=", LOWER_BEFORE)
+    assert BEFORE_UPPER_SHARP.proves(module.ONE_STEP, "=", UPPER_BEFORE)
+
+
+def test_every_derivation_of_the_module_is_part_of_a_claim():
+    claimed = {id(d) for claim in PROOF.claims for d in claim.derivations}
+    names = {name for name, v in vars(module).items() if isinstance(v, Derivation)}
+    lost = {name for name in names if id(getattr(module, name)) not in claimed}
+    assert lost <= {"LOW_BELOW_TOP"}
+
+
+@pytest.mark.parametrize(
+    ("attack", "weaker"),
+    [
+        (lambda bound=None: two_sided_attack(True, 3, 2, 1, bound), LOWER),
+        (lambda bound=None: two_sided_attack(False, 2, 2, 2, bound), 1 / UPPER),
+        (lambda bound=None: before_attack(False, bound), 1 / UPPER_BEFORE),
+        (lambda bound=None: oscillation_attack(False, 3, 2, bound), 1 / OSCILLATION_UPPER),
+        (lambda bound=None: cosine_attack(False, bound), 1 / SUFFICIENT),
+    ],
+    ids=["lower", "upper", "before", "oscillation", "cosine"],
+)
+def test_an_attack_breaks_a_bound_off_by_two_percent(attack, weaker):
+    assert run_attack(attack(), starts=3).ok
+    wrong = weaker * sp.Rational(102, 100)
+    wrong = wrong if weaker is LOWER else 1 / wrong
+    attacked = run_attack(attack(wrong), starts=3)
+    assert attacked.best > 1.01
+    assert not attacked.ok
+
+
+def test_the_smallest_singular_value_alone_fails_with_few_keys():
+    # sigma of two keys in four dimensions, and the whole step instead of its projection
+    def ratio(x):
+        keys, step = x[:8].reshape(2, 4), x[8:]
+        sigma = np.linalg.svd(keys, compute_uv=False)[-1]
+        allowed = sigma / np.sqrt(2) * np.linalg.norm(step)
+        observed = np.max(np.abs(keys @ step))
+        return allowed / observed if observed > 0 else 0.0
+
+    attack = two_sided_attack(True, 2, 4, 2)
+    assert run_attack(replace(attack, ratio=ratio, size=12, corners=()), starts=2).best > 1.5
+
+
+def test_attacks_take_zero_vectors_and_repeated_keys():
+    for attack in PROOF.attacks:
+        ratios = [attack.ratio(corner) for corner in attack.corners]
+        assert all(0 <= ratio <= 1 + attack.rounding for ratio in ratios)
+    assert PROOF.attacks[0].ratio(np.zeros(PROOF.attacks[0].size)) == 0
+    assert SIGMA.is_nonnegative
+    assert KEYS.is_positive

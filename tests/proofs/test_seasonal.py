@@ -1,0 +1,114 @@
+"""The proof of the seasonal theorem: certified as it stands, and open with an error planted."""
+
+from dataclasses import replace
+
+import pytest
+import sympy as sp
+
+from proofs import seasonal as proof
+from proofs.attack import run_attack
+from proofs.balls import Balls
+from proofs.rows import changed, only_turn
+from proofs.seasonal import AUXILIARY, CLAIMS, PROOF, PUBLISHED, THEOREM
+from tappa_theory.shift_identity import KEY_DRIFT, QUERY_DRIFT, rotation_residual
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
+LESS = sp.Rational(99, 100)
+
+
+def ending(derivation, right):
+    last = replace(derivation.links[-1], right=right)
+    return replace(derivation, links=(*derivation.links[:-1], last))
+
+
+@pytest.mark.parametrize("name", BY_ID)
+def test_every_claim_is_certified(name):
+    claim = BY_ID[name]
+    assert [step.claim for step in claim.steps() if not step.evidence.ok] == []
+    assert claim.ok
+
+
+def test_the_published_form_is_repaired():
+    assert PROOF.verdict == "repaired"
+    assert len(BY_ID) == len(CLAIMS)
+    assert {reading.verdict for reading in PROOF.readings} == {"refuted", "holds"}
+
+
+def test_what_is_proved_is_the_registry():
+    assert proof.QUERY_BOUND.end == THEOREM.bound
+    assert proof.KEY_BOUND.end == AUXILIARY["later_key"]
+    assert proof.BOTH_BOUND.end == AUXILIARY["both_later"]
+    assert proof.WORST.end == AUXILIARY["worst_channel"]
+    assert THEOREM.bound == QUERY_DRIFT + KEY_DRIFT + rotation_residual(proof.L * proof.theta)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ending(proof.QUERY_BOUND, LESS * THEOREM.bound),
+        ending(proof.QUERY_BOUND, AUXILIARY["both_later"]),
+        ending(proof.QUERY_BOUND, PUBLISHED),
+        ending(proof.KEY_BOUND, QUERY_DRIFT + KEY_DRIFT),
+        ending(proof.BOTH_WITHOUT_TURN, KEY_DRIFT),
+        ending(proof.WORST, PUBLISHED),
+        ending(proof.WORST, QUERY_DRIFT + KEY_DRIFT),
+        replace(proof.WORST, hypotheses=()),
+        ending(proof.BOTH_ATTAINED, LESS * proof.BOTH_ATTAINED.end),
+        ending(proof.phase_of(proof.LATER_KEY, "(0, L)"), proof.WITHOUT_PHASE),
+        ending(proof.RESONANCE, 2 * sp.Abs(sp.sin(proof.gap))),
+        ending(proof.SMALL, LESS * proof.gap),
+        ending(proof.FIXED_BASE, proof.strength * (1 - sp.cos(proof.NEAR))),
+        ending(
+            proof.FIXED_BASE,
+            (1 - sp.cos((proof.NEAR + 2 * sp.pi) / 2)) + 0 * proof.strength,
+        ),
+        replace(proof.LEAST, start=sp.Rational(19, 10)),
+        only_turn("wrong", proof.LATER_QUERY, LESS * THEOREM.bound),
+        only_turn("wrong", proof.LATER_QUERY, PUBLISHED),
+    ],
+)
+def test_an_error_in_a_derivation_leaves_it_open(wrong):
+    assert not wrong.ok
+
+
+def test_the_repaired_bound_survives_where_the_published_one_fails():
+    for row, period in ((proof.RESONANT, 2), (proof.REALISTIC, 700)):
+        assert proof.fails_at(row, period).step().evidence.ok
+        assert not row.beyond(THEOREM.bound, period, 0, L=period).step().evidence.ok
+
+
+@pytest.mark.parametrize("period", [43, 45, 22, 709])
+def test_a_period_that_does_not_resonate_is_no_counterexample(period):
+    row = proof.of_base(sp.Rational(1, 2))
+    assert not proof.fails_at(row, period, 5).step().evidence.ok
+
+
+def test_the_constant_is_refuted_only_as_far_as_the_period_goes():
+    row = proof.of_base(sp.Rational(1, 2))
+    assert proof.fails_at(row, 44, 5).step().evidence.ok
+    assert not proof.fails_at(row, 44, 20).step().evidence.ok
+    assert proof.fails_at(row, 710, 1000).step().evidence.ok
+
+
+def test_a_replay_that_differs_is_noticed():
+    instance = proof.fails_at(proof.RESONANT, 2)
+    assert not replace(instance, replay=lambda: (2.001, 0.0)).step().evidence.ok
+
+
+def test_balls_do_not_take_the_wrong_order_at_an_end():
+    gap = proof.gap
+    wrong = replace(proof.SMALL.links[0], by=Balls(gap, sp.Integer(0), sp.Integer(1)))
+    assert not replace(proof.SMALL, links=(wrong,)).ok
+
+
+@pytest.mark.parametrize("attack", PROOF.attacks, ids=lambda attack: attack.name)
+def test_an_attack_reaches_the_bound_and_does_not_pass(attack):
+    assert run_attack(attack, starts=1).ok
+
+
+@pytest.mark.parametrize("shift", [(7, 0), (0, 7), (7, 7)])
+def test_an_attack_breaks_a_bound_that_is_too_small(shift):
+    name = {(7, 0): THEOREM.bound, (0, 7): AUXILIARY["later_key"], (7, 7): AUXILIARY["both_later"]}
+    assert run_attack(changed(LESS * name[shift], shift, L=7.0), starts=1).best > 1.005
+    drift = QUERY_DRIFT if shift[0] else KEY_DRIFT
+    assert run_attack(changed(drift, shift, L=7.0), starts=1).best > 1.1
