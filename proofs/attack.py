@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 
 REACHED = 0.999
 """Share of the bound that an attack must reach where sharpness is claimed."""
-STARTS = 12
+STARTS = 8
 EVALUATIONS = 1500
 
 

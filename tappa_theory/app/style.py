@@ -45,6 +45,7 @@ PATTERN_MARKS: dict[str, Mark] = {
 """The mark of each pattern; a theorem has the mark of the pattern it is about."""
 
 THEOREM_MARKS: dict[str, Mark] = {
+    "shift_bound": Mark("#555555", "v"),
     "proposition_4_1": Mark("#56b4e9", "P"),
     **{name: mark for name, mark in PATTERN_MARKS.items() if name != "unpredictable"},
 }
@@ -201,6 +202,8 @@ def formula_svg(latex: str) -> str | None:
 
 _MATHTEXT_SPELLINGS = (
     (r"\\tfrac(?![a-zA-Z])", r"\\frac"),
+    (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"),
+    (r"\\sqrt(\d)", r"\\sqrt{\1}"),
     (r"\\le(?![a-zA-Z])", r"\\leq"),
     (r"\\ge(?![a-zA-Z])", r"\\geq"),
     (r"\\sqrt (\w)", r"\\sqrt{\1}"),
