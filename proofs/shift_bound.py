@@ -349,19 +349,16 @@ def _channels(x: np.ndarray, shift: tuple[int, int]) -> dict[str, np.ndarray]:
 
 def _rotated(values: dict[str, np.ndarray], query: str, key: str, moved: bool) -> float:
     """The logit from the definition: rotate the query and the key as real pairs, then multiply."""
-    position, place = int(values["t"]), int(values["i"])
+    places = [float(values["t"]), float(values["i"])]
     if moved:
-        position, place = position + int(values["s"]), place + int(values["u"])
-    total = 0.0
-    for q, k, speed in zip(values[query], values[key], values["theta"], strict=True):
-        pair = []
-        for vector, angle in ((q, position * speed), (k, place * speed)):
-            cos, sin = np.cos(angle), np.sin(angle)
-            pair.append(
-                (cos * vector.real - sin * vector.imag, sin * vector.real + cos * vector.imag)
-            )
-        total += pair[0][0] * pair[1][0] + pair[0][1] * pair[1][1]
-    return float(values["lambda"]) * total
+        places = [places[0] + float(values["s"]), places[1] + float(values["u"])]
+    sides = []
+    for vector, place in zip((values[query], values[key]), places, strict=True):
+        cos, sin = np.cos(place * values["theta"]), np.sin(place * values["theta"])
+        x, y = vector.real, vector.imag
+        sides.append((cos * x - sin * y, sin * x + cos * y))
+    (a_x, a_y), (b_x, b_y) = sides
+    return float(values["lambda"]) * float(a_x @ b_x + a_y @ b_y)
 
 
 def shift_attack(bound: sp.Expr, shift: tuple[int, int], name: str, sharp: bool = True) -> Attack:

@@ -46,8 +46,13 @@ def _compiled(expressions: tuple[sp.Expr, ...], names: tuple[str, ...], xp: Any)
     return sp.lambdify(arguments, list(expressions), modules=[functions], cse=True)
 
 
+@lru_cache(maxsize=256)
+def _names(expressions: tuple[sp.Expr, ...]) -> tuple[str, ...]:
+    return tuple(sorted({symbol.name for part in expressions for symbol in part.free_symbols}))
+
+
 def _evaluate(expressions: tuple[sp.Expr, ...], values: Values) -> list[Any]:
-    names = sorted({symbol.name for part in expressions for symbol in part.free_symbols})
+    names = _names(expressions)
     arrays = [value for value in values.values() if hasattr(value, "shape")]
     xp = namespace(*arrays)
     # torch's functions take no plain numbers
@@ -55,7 +60,7 @@ def _evaluate(expressions: tuple[sp.Expr, ...], values: Values) -> list[Any]:
         value if hasattr(value, "shape") else asarray_like(value, arrays[0], xp.float64)
         for value in (values[name] for name in names)
     ]
-    return _compiled(expressions, tuple(names), xp)(*arguments)
+    return _compiled(expressions, names, xp)(*arguments)
 
 
 def evaluate(expression: sp.Expr, values: Values) -> Array:

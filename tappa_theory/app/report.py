@@ -148,6 +148,7 @@ def _content(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
     return {
         "check": check,
         "ledger": found["prove"],
+        "proofs": {entry["id"]: entry for entry in (found["prove"] or {}).get("theorems", [])},
         "simulation_tables": _tables(found["simulate"]),
         "simulations": found["simulate"],
         "missing": {name: STAGES[name] for name, document in found.items() if document is None},

@@ -1,4 +1,4 @@
-"""What a theorem is: statement, hypotheses, published form, bound and verdict, in one object."""
+"""What a theorem is: statement, hypotheses, published form and bound, in one object."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,8 +6,6 @@ from typing import Literal
 import sympy as sp
 
 from tappa_theory.shift_identity import BOUND, bound_at
-
-Status = Literal["open", "holds", "repaired", "refuted"]
 
 PAPER = "TAPPA, Why Attention Patterns Exist, arXiv 2601.21709"
 
@@ -40,7 +38,7 @@ class Theorem:
     id: its name in code, JSON, docs and figures. pattern_shift: the shift (s, u) of bound (B) that
     the pattern stands on, in the symbols of `parameters`, None where (B) is not used.
     bound: sympy expression, of one channel where pattern_shift is given.
-    status: "open" until a derivation earns a verdict.
+    The verdict is not here: it is what `tappa prove` earns and writes into ledger.json.
 
     Raises ValueError if the bound is not (B) at the shift.
     """
@@ -54,7 +52,6 @@ class Theorem:
     bound: sp.Expr
     pattern_shift: tuple[sp.Expr, sp.Expr] | None = None
     parameters: tuple[sp.Symbol, ...] = ()
-    status: Status = "open"
     auxiliary: dict[str, sp.Expr] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
