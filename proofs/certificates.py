@@ -75,8 +75,7 @@ class Identity:
     def _certify(self, left: sp.Expr, right: sp.Expr, hypotheses: Sequence[sp.Basic]) -> Evidence:
         form = RealForm()
         form.angles([left, right])
-        for difference in form.difference(left, right):
-            rest = _remainder(form, difference)
+        for rest in form.difference(left, right):
             if rest != 0:
                 return Evidence(False, "sympy", f"the difference is {rest}, not 0")
         if not _obviously_defined(form, hypotheses):
@@ -218,26 +217,6 @@ def is_real(expression: sp.Expr) -> bool:
     except (ValueError, BasePolynomialError):
         return False
     return True
-
-
-def _remainder(form: RealForm, rest: sp.Expr) -> sp.Expr:
-    """What is left of a polynomial modulo the definitions: 0 only if it is zero by them."""
-    rest = sp.expand(rest)
-    if rest == 0 or not form.equations:
-        return rest
-    wanted, equations = set(rest.free_symbols), list(form.equations)
-    while True:  # only what defines the variables in sight
-        near = [e for e in equations if e.free_symbols & wanted]
-        grown = wanted.union(*(e.free_symbols for e in near))
-        if grown == wanted:
-            break
-        wanted = grown
-    if not near:
-        return rest
-    basis = sp.groebner(
-        near, *sorted(wanted, key=sp.default_sort_key), order="grevlex", domain=sp.QQ
-    )
-    return sp.expand(basis.reduce(rest)[1])
 
 
 def _obviously_defined(form: RealForm, hypotheses: Sequence[sp.Basic]) -> bool:

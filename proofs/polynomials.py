@@ -43,6 +43,32 @@ class Ring:
                 self._squares[number] = square
         return {((self._numbers[symbol], 1),): sp.QQ(1)}
 
+    def variable_of_two(
+        self, symbol: sp.Symbol, total: Polynomial, product: Polynomial
+    ) -> Polynomial:
+        """A symbol that is one of two values, given by their sum and product."""
+        shown = self.variable(symbol)
+        number = self._numbers[symbol]
+        if number not in self._squares:
+            self._squares[number] = self.difference(self.product(total, shown), product)
+        return shown
+
+    def times_inverse_of(
+        self, polynomial: Polynomial, inverse: sp.Symbol, denominator: Polynomial
+    ) -> Polynomial:
+        """The polynomial times as many denominators as it has powers of the inverse."""
+        number = self._numbers.get(inverse, -1)
+        by_power: dict[int, dict[Monomial, object]] = {}
+        for monomial, c in polynomial.items():
+            power = dict(monomial).get(number, 0)
+            rest = tuple(part for part in monomial if part[0] != number)
+            by_power.setdefault(power, {})[rest] = c
+        most = max(by_power, default=0)
+        return self.sum(
+            self.product(part, self.power(denominator, most - power))
+            for power, part in by_power.items()
+        )
+
     def sum(self, polynomials: Iterable[Polynomial]) -> Polynomial:
         """Their sum."""
         total: dict[Monomial, Any] = {}

@@ -674,8 +674,12 @@ def before_attack(lower: bool, bound: sp.Expr | None = None) -> Attack:
     side = "lower" if lower else "upper"
 
     def ratio(x: np.ndarray) -> float:
-        old, new, speed = complex(*x[:2]), complex(*x[2:4]), np.array([np.pi * abs(x[8])])
-        keys = np.stack([_after(np.array([complex(*x[k : k + 2])]), 2, speed) for k in (4, 6)])
+        # drift and keys in polar form: the ridge of the ratio then runs along the axes
+        old, speed = complex(*x[:2]), np.array([np.pi * abs(x[8])])
+        new = old * (1 + 3 * x[2] * np.exp(1j * np.pi * x[3]))
+        middle, apart = np.exp(1j * np.pi * x[4]), np.exp(1j * np.pi * x[5])
+        pair = (x[6] * middle * apart, x[7] * x[6] * middle / apart)
+        keys = np.stack([_after(np.array([key]), 2, speed) for key in pair])
         step = _after(np.array([new]), 6, speed) - _after(np.array([old]), 5, speed)
         observed = float(np.max(np.abs(SCALE * (keys @ step))))
         longest = float(np.max(np.linalg.norm(keys, axis=1)))
@@ -720,8 +724,11 @@ def oscillation_attack(lower: bool, n: int, d: int, bound: sp.Expr | None = None
         return _share(allowed, observed, extent) if lower else _share(observed, allowed, extent)
 
     numbers = (n + 1) * d
+    halves = np.full(numbers, 0.4)  # two nearly opposite groups of keys
+    halves[: n // 2 * d] = -0.5
     name = f"{side} side of the oscillation, {n} keys in {d} dimensions"
-    return Attack(name, numbers, ratio, True, 1e-9, (np.zeros(numbers), np.full(numbers, 0.5)))
+    corners = (np.zeros(numbers), np.full(numbers, 0.5), halves)
+    return Attack(name, numbers, ratio, True, 1e-9, corners)
 
 
 def cosine_attack(needed: bool, bound: sp.Expr | None = None) -> Attack:

@@ -41,7 +41,7 @@ class RealForm:
     """Collects the variables and definitions of the expressions that go through it.
 
     New variables are dummies, which no symbol of a user can be equal to. Polynomials are in normal
-    form: no square of a sine or of a root is left in them.
+    form: no square of a sine, of a root or of an extreme of two is left in them.
     """
 
     def __init__(self) -> None:
@@ -49,6 +49,7 @@ class RealForm:
         self._ring = Ring()
         self._known: dict[object, sp.Symbol] = {}
         self._radicands: dict[sp.Symbol, sp.Expr] = {}
+        self._inverses: list[tuple[sp.Symbol, Polynomial]] = []
         self._units: dict[sp.Expr, sp.Integer] = {}
 
     @property
@@ -83,14 +84,24 @@ class RealForm:
         return self._ring.expression(x), self._ring.expression(y)
 
     def difference(self, left: sp.Expr, right: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-        """(real, imaginary) part of left - right. Raises ValueError."""
+        """(real, imaginary) part of left - right times the denominators. Raises ValueError.
+
+        Where no denominator vanishes it is zero exactly where left = right.
+        """
         ours, theirs = self._parts(left), self._parts(right)
         x, y = (self._ring.difference(a, b) for a, b in zip(ours, theirs, strict=True))
-        return self._ring.expression(x), self._ring.expression(y)
+        return self._ring.expression(self._cleared(x)), self._ring.expression(self._cleared(y))
 
     def radicand_of(self, variable: sp.Expr) -> sp.Expr | None:
         """What a variable is the square root of; None if it is none."""
         return self._radicands.get(variable)
+
+    def _cleared(self, polynomial: Polynomial) -> Polynomial:
+        """The polynomial times its denominators: no inverse is left in it."""
+        # the last one first: a denominator may hold inverses that were there before it
+        for inverse, denominator in reversed(self._inverses):
+            polynomial = self._ring.times_inverse_of(polynomial, inverse, denominator)
+        return polynomial
 
     def _real(self, expression: sp.Expr) -> Polynomial:
         x, y = self._parts(expression)
@@ -235,6 +246,7 @@ class RealForm:
         if new:
             equation = sp.expand(inverse * below - 1)
             self.definitions.append(Definition(equations=(equation,), denominator=below))
+            self._inverses.append((inverse, denominator))
         return self._ring.variable(inverse)
 
     def _root(self, radicand: Polynomial, sure: bool = False) -> Polynomial:
@@ -321,7 +333,12 @@ class RealForm:
                     conditions=tuple(compare(variable, v, evaluate=False) for v in values),
                 )
             )
-        return self._ring.variable(variable)
+        if len(polynomials) > 2:
+            return self._ring.variable(variable)
+        # (v - a)(v - b) = 0
+        a, b = (*polynomials.values(), *polynomials.values())[:2]
+        total, product = self._ring.sum((a, b)), self._ring.product(a, b)
+        return self._ring.variable_of_two(variable, total, product)
 
 
 def _content(polynomial: Polynomial) -> sp.Rational:
