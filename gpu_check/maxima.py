@@ -1,16 +1,16 @@
 """The local maxima of a head's rows against the displacement the periodic theorem allows.
 
-Where kappa_j < 1, a local maximum at distance j = t - i must lie within theta_*/2 + arcsin kappa_j
-of the crest of the dominant channel (or within arcsin kappa_j - theta_*/2 of its trough). The sums
-in kappa_j are generated from the theorem's expressions; see `theorems.periodic_sequential`.
+Where kappa_j < 1, a local maximum at distance j = t - i must lie near the crest of the dominant
+channel or near its trough. kappa_j and both angles are generated from the theorem's expressions:
+"kappa_j", "crest" and "trough" of `theorems.periodic_sequential`.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from gpu_check.pairs import TiledCheck
-from tappa_theory.separable import separate
+from gpu_check.pairs import SMALLEST, TiledCheck
+from tappa_theory.separable import evaluate, separate
 from tappa_theory.theorems import THEOREMS
 
 MARGIN = 1e-9
@@ -31,23 +31,23 @@ class Maxima:
 def check_maxima(check: TiledCheck, star: int) -> Maxima:
     """Test every local maximum of every row; star: the frequency-dominant channel."""
     head, length = check.head, check.head.visibility.length
-    sums = THEOREMS["periodic_sequential"].auxiliary
+    parts = THEOREMS["periodic_sequential"].auxiliary
     values = dict(check.values)
     minor = torch.ones_like(values["theta"])
     minor[star] = 0.0
     middle = head.w[1:-1]
     values |= {"minor": minor, "major": 1.0 - minor, "w": middle}
-    slow = separate(sums["slow_rotation"])
-    drift = separate(sums["neighbour_drift"])
-    dominant = separate(sums["dominant_rotation"])
+    slow = separate(parts["slow_rotation"])
+    drift = separate(parts["neighbour_drift"])
+    dominant = separate(parts["dominant_rotation"])
     after, before = values | {"w_u": head.w[2:]}, values | {"w_u": head.w[:-2]}
     queries = slow.query_features(values), drift.query_features(values)
     keys = slow.key_features(values), drift.key_features(after), drift.key_features(before)
     one_sided = torch.cat(queries, dim=1), torch.cat(keys[:2], dim=1)
     query_star = dominant.query_features(values)[:, star]
     key_star = dominant.key_features(values)[:, star]
-    half = float(values["theta"][star]) / 2
-    turn = torch.exp(1j * values["t"][:, 0] * values["theta"][star])
+    theta_star = values["theta"][star]
+    turn = torch.exp(1j * values["t"][:, 0] * theta_star)
     query_phase = torch.angle(head.z[:, star] * turn)
     key_phase = torch.angle(head.w[:, star] * turn)
     counts = [0, 0, 0, 0]
@@ -72,9 +72,14 @@ def check_maxima(check: TiledCheck, star: int) -> Maxima:
             if not len(some):
                 continue
             t = t[some]
-            drifts = [queries[1][t] @ key[columns].T for key in keys[1:]]
-            kappa = queries[0][t] @ keys[0][columns].T + torch.maximum(*drifts)
-            kappa /= denominator[some].clamp(min=1e-300)
+            sums = {
+                "slow": queries[0][t] @ keys[0][columns].T,
+                # the key before is one position farther from the query
+                "drift_next": queries[1][t] @ keys[2][columns].T,
+                "drift_before": queries[1][t] @ keys[1][columns].T,
+                "dominant": denominator[some].clamp(min=SMALLEST),
+            }
+            kappa = evaluate(parts["kappa_j"], sums)
             binding = visible[some] & (kappa < 1)
             found = int(torch.count_nonzero(binding))
             if not found:
@@ -85,8 +90,9 @@ def check_maxima(check: TiledCheck, star: int) -> Maxima:
             peak = (logits[:, 1:-1] > logits[:, :-2]) & (logits[:, 1:-1] >= logits[:, 2:]) & binding
             phase = query_phase[t, None] - key_phase[None, wide][:, 1:-1]
             phase = torch.atan2(torch.sin(phase), torch.cos(phase)).abs()
-            reach = torch.arcsin(kappa.clamp(max=1.0)) + MARGIN
-            allowed = (phase <= half + reach) | (torch.pi - phase <= reach - half)
+            limits = {"kappa": kappa.clamp(max=1.0), "theta_*": theta_star}
+            crest, trough = (evaluate(parts[name], limits) for name in ("crest", "trough"))
+            allowed = (phase <= crest + MARGIN) | (torch.pi - phase <= trough + MARGIN)
             counts[2] += int(torch.count_nonzero(peak))
             counts[3] += int(torch.count_nonzero(peak & ~allowed))
     return Maxima(*counts)

@@ -9,6 +9,7 @@ import numpy as np
 from gpu_check.figure_parts import FAINTEST, Check, Drawing, line_handle, say
 from gpu_check.over_texts import Entry, by_head, head_unit, text_count
 from tappa_theory.app.style import INK, PAGE_WIDTH, new_figure, number_text
+from tappa_theory.energy import period
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +139,7 @@ def _period_axis(axes: Axes, theta: np.ndarray) -> None:
     """A second axis at the top that names the period of some channels, in positions."""
     top = axes.secondary_xaxis("top")
     chosen = np.unique(np.linspace(0, len(theta) - 1, min(len(theta), 7)).round().astype(int))
-    labels = [_short(2 * np.pi / theta[m]) if theta[m] > 0 else "inf" for m in chosen]
+    labels = [_short(period(theta[m])) if theta[m] > 0 else "inf" for m in chosen]
     top.set_xticks(chosen, labels)
     top.set_xlabel(r"period $2\pi/\theta_m$ (positions)")
 
@@ -156,7 +157,8 @@ def _period_line(axes: Axes, theta: np.ndarray, length: int, style: Literal["-",
     """A line between the channels whose period is at most `length` and the slower ones."""
     from matplotlib.patheffects import Normal, Stroke
 
-    edge = (theta * length >= 2 * np.pi).sum(axis=1) - 0.5
+    slowest = period(length)  # frequency and period are each 2 pi over the other
+    edge = (theta >= slowest).sum(axis=1) - 0.5
     if (edge == theta.shape[1] - 0.5).all():
         return
     (line,) = axes.plot(
@@ -175,7 +177,7 @@ def _longer_periods(check: Check, entries: list[Entry]) -> str:
     for name in ("dominant_channel", "frequency_dominant_channel"):
         chosen = [entry for entry in entries if entry[name] is not None]
         slow = sum(
-            _frequencies(check, entry, entry[name] + 1)[-1] * _tokens(check, entry) < 2 * np.pi
+            period(_frequencies(check, entry, entry[name] + 1)[-1]) > _tokens(check, entry)
             for entry in chosen
         )
         counts.append(f"{name} on {slow} of {len(chosen)} {head_unit(check)}")

@@ -104,7 +104,10 @@ class Same:
         put = {self.old: self.new}
         if not left.has(self.old) and not right.has(self.old):
             return Evidence(False, "same", f"{self.old} is in neither term")
-        if left.xreplace(put) != right.xreplace(put):
+        here, there = left.xreplace(put), right.xreplace(put)
+        if here.has(sp.zoo, sp.nan, sp.oo, -sp.oo):
+            return Evidence(False, "same", f"{left} has no value where {self.old} = {self.new}")
+        if here != there:
             return Evidence(False, "same", f"{left} and {right} differ in more than {self.old}")
         found = self.by.certify(self.old, "=", self.new, hypotheses)
         return Evidence(found.ok, found.engine, f"equal parts: {found.detail}")

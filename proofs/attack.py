@@ -39,7 +39,7 @@ class Attack:
 class Attacked:
     """Outcome of an attack: the largest ratio found, after so many evaluations.
 
-    best: None where some ratio is no number, which is a failure: nothing is compared there.
+    best: None where some ratio is no finite number, which is a failure: nothing is compared there.
     """
 
     name: str
@@ -59,7 +59,7 @@ def run_attack(attack: Attack, seed: int = 0, starts: int = STARTS) -> Attacked:
         nonlocal best, evaluations, undefined
         evaluations += 1
         value = float(attack.ratio(x))
-        if math.isnan(value):
+        if not math.isfinite(value):
             undefined = True
             return 0.0
         best = max(best, value)
@@ -72,15 +72,14 @@ def run_attack(attack: Attack, seed: int = 0, starts: int = STARTS) -> Attacked:
             point,
             method="Powell",
             bounds=[(-1, 1)] * attack.size,
-            options={"maxfev": EVALUATIONS, "xtol": 1e-10, "ftol": 1e-14},
+            options={"maxfev": EVALUATIONS, "xtol": 1e-6, "ftol": 1e-10},
         )
     enough = not attack.sharp or best >= REACHED
-    found = not undefined and math.isfinite(best)
     return Attacked(
         attack.name,
-        best if found else None,
+        None if undefined else best,
         evaluations,
         len(points),
         attack.sharp,
-        ok=found and enough and 0 < best <= 1 + attack.rounding,
+        ok=not undefined and enough and 0 < best <= 1 + attack.rounding,
     )

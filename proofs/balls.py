@@ -46,9 +46,11 @@ class Balls:
     ) -> Evidence:
         if relation not in ("<", "<="):
             return Evidence(False, "arb", f"balls do not certify {relation}")
+        left, right = sp.sympify(left), sp.sympify(right)
         x, gap = self.variable, right - left
-        if gap.free_symbols - {x}:
-            return Evidence(False, "arb", f"{gap.free_symbols - {x}} are not covered")
+        others = (left.free_symbols | right.free_symbols) - {x}
+        if others:
+            return Evidence(False, "arb", f"{others} are not covered")
         if not bool(self.low < self.high) or min(self.zero_at_low, self.zero_at_high) < 0:
             return Evidence(False, "arb", f"[{self.low}, {self.high}] is empty")
         above, inside_low = _limit(x, self.low, hypotheses, 1)
@@ -60,15 +62,17 @@ class Balls:
         if relation == "<" and equal:
             return Evidence(False, "arb", "the sides are equal at an end: <= is what holds")
         try:
-            return self._covered(gap)
+            return self._covered(gap, (left, right))
         except ValueError as error:
             if isinstance(error, MissingProver):
                 raise
             return Evidence(False, "arb", f"{error}")
 
-    def _covered(self, gap: sp.Expr) -> Evidence:
+    def _covered(self, gap: sp.Expr, sides: Sequence[sp.Expr]) -> Evidence:
         x = self.variable
         low, high = self.low, self.high
+        if self.near <= 0:
+            return Evidence(False, "arb", f"{self.near} is no distance from an end")
         for order, end, sign in ((self.zero_at_low, low, 1), (self.zero_at_high, high, -1)):
             if not order:
                 continue
@@ -77,18 +81,26 @@ class Balls:
                 if value != 0:
                     return Evidence(False, "arb", f"derivative {k} at {end} is {value}, not 0")
             inner = end + sign * self.near
-            if not _finite(gap, x, min(end, inner), max(end, inner)):
-                return Evidence(False, "arb", f"there is no ball of the difference near {end}")
+            for part in sides:
+                if not _finite(part, x, min(end, inner), max(end, inner)):
+                    return Evidence(False, "arb", f"there is no ball of {part} near {end}")
             derivative = sign**order * sp.diff(gap, x, order)
             found = positive(derivative, x, min(end, inner), max(end, inner))
             if not found.ok:
                 return Evidence(False, "arb", f"derivative {order} near {end}: {found.detail}")
             low, high = (inner, high) if sign == 1 else (low, inner)
-        return positive(gap, x, low, high)
+        # sympy drops from the difference what both sides have: 1/x as well as its pole
+        return positive(gap, x, low, high, sides)
 
 
-def positive(expression: sp.Expr, variable: sp.Symbol, low: sp.Expr, high: sp.Expr) -> Evidence:
-    """Is the expression > 0 for all values of the variable in [low, high]?"""
+def positive(
+    expression: sp.Expr,
+    variable: sp.Symbol,
+    low: sp.Expr,
+    high: sp.Expr,
+    finite: Sequence[sp.Expr] = (),
+) -> Evidence:
+    """Is the expression > 0, and are those of `finite` finite, for all values in [low, high]?"""
     if expression.free_symbols - {variable}:
         raise ValueError(f"{expression} has other symbols than {variable}")
     flint = _flint()
@@ -103,10 +115,15 @@ def positive(expression: sp.Expr, variable: sp.Symbol, low: sp.Expr, high: sp.Ex
             return Evidence(False, "arb", f"undecided after {MAX_BOXES} boxes")
         first = left + (right - left) * _exact(start)
         last = left + (right - left) * _exact(stop)
-        value = ball(expression, {variable: first.union(last)})
-        if bool(value > 0):
+        box = {variable: first.union(last)}
+        value = ball(expression, box)
+        if (
+            value.is_finite()
+            and bool(value > 0)
+            and all(ball(part, box).is_finite() for part in finite)
+        ):
             continue
-        if bool(value <= 0):
+        if value.is_finite() and bool(value <= 0):
             return Evidence(False, "arb", f"false for {variable} in {first} .. {last}")
         middle = (start + stop) / 2
         waiting += [(start, middle), (middle, stop)]
@@ -186,6 +203,18 @@ def ball(expression: sp.Expr, values: dict[sp.Symbol, Any]) -> Any:
     if name is None:
         raise ValueError(f"{type(expression).__name__} has no ball: {expression}")
     return getattr(ball(expression.args[0], values), name)()
+
+
+def number(expression: sp.Expr) -> Any:
+    """A ball that contains a real number, not wider than PRECISION makes it.
+
+    Raises ValueError for what is no real number, as far as balls can tell.
+    """
+    _flint().ctx.prec = PRECISION
+    value = ball(sp.sympify(expression), {})
+    if not value.is_finite():
+        raise ValueError(f"{expression} is no finite real number")
+    return value
 
 
 def _exact(fraction: Fraction) -> Any:

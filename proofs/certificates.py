@@ -99,6 +99,8 @@ class Solver:
         self, left: sp.Expr, relation: str, right: sp.Expr, hypotheses: Sequence[sp.Basic] = ()
     ) -> Evidence:
         kinds = {"=": sp.Eq, "<=": sp.Le, "<": sp.Lt}
+        if relation not in kinds:
+            return Evidence(False, "z3", f"a solver does not certify {relation}")
         return follows(kinds[relation](left, right, evaluate=False), hypotheses)
 
 
@@ -126,13 +128,16 @@ def follows(claim: sp.Basic, hypotheses: Sequence[sp.Basic] = ()) -> Evidence:
     return Evidence(False, "z3", f"undecided: {solver.reason_unknown()}")
 
 
-def instance(hypotheses: Sequence[sp.Basic]) -> Evidence:
-    """Is there an instance of the hypotheses? By z3; those without a polynomial form fail."""
+def instance(hypotheses: Sequence[sp.Basic], milliseconds: int | None = None) -> Evidence:
+    """Is there an instance of the hypotheses? By z3; those without a polynomial form fail.
+
+    Of the polynomials only: an angle and its sine are two numbers to z3.
+    """
     if any(hypothesis in (sp.false, False) for hypothesis in hypotheses):
         return Evidence(False, "z3", "a hypothesis is false")
     z3 = _z3()
     try:
-        problem = _Problem(z3, hypotheses, [], strict=True)
+        problem = _Problem(z3, hypotheses, [], strict=True, milliseconds=milliseconds)
         undefined = problem.undefined()
     except (ValueError, BasePolynomialError) as error:
         return Evidence(False, "z3", f"{error}")
@@ -155,17 +160,17 @@ class Squares:
         if relation != "<=":
             return Evidence(False, "sympy", f"a sum of squares does not certify {relation}")
         nonnegative = list(_differences(hypotheses))
-        for weight, square in self.terms:
+        for weight, _ in self.terms:
             for factor in sp.Mul.make_args(sp.sympify(weight)):
                 if not factor.is_nonnegative and not any(
                     sp.expand(factor - known) == 0 for known in nonnegative
                 ):
                     return Evidence(False, "sympy", f"the weight {factor} is not known to be >= 0")
-            if not is_real(square):
-                return Evidence(False, "sympy", f"{square} is not known to be real")
-        for side in (left, right):
-            if not is_real(side):
-                return Evidence(False, "sympy", f"{side} is not known to be real")
+        # sympy drops the root of sqrt(x)**2, and what a difference has on both sides
+        for part in (left, right, *(part for term in self.terms for part in term)):
+            value = sp.sympify(part)
+            if not (is_real(value) and is_defined(value, hypotheses)):
+                return Evidence(False, "sympy", f"{value} is not known to be a real number")
         total = sp.Add(*(weight * square**2 for weight, square in self.terms))
         found = Identity().certify(right - left, "=", total, hypotheses)
         return Evidence(found.ok, "sympy", "exact sum of squares" if found.ok else found.detail)
@@ -185,7 +190,7 @@ class BySquares:
         self, left: sp.Expr, relation: str, right: sp.Expr, hypotheses: Sequence[sp.Basic] = ()
     ) -> Evidence:
         for side in (left, right):
-            if not side.is_nonnegative:
+            if not side.is_nonnegative or not has_value(side, hypotheses):
                 return Evidence(False, "sympy", f"{side} is not known to be >= 0")
         found = self.square.certify(left**2, relation, right**2, hypotheses)
         return Evidence(found.ok, found.engine, f"of the squares: {found.detail}")
@@ -217,6 +222,30 @@ def is_real(expression: sp.Expr) -> bool:
     except (ValueError, BasePolynomialError):
         return False
     return True
+
+
+def is_defined(expression: sp.Expr, hypotheses: Sequence[sp.Basic] = ()) -> bool:
+    """Has the expression a real form, every root and quotient of which exists?"""
+    return Identity().certify(expression, "=", expression, hypotheses).ok
+
+
+def is_everywhere_defined(expression: sp.Basic) -> bool:
+    """Is it a number at all values of its symbols, and so is every part of it, by sympy?
+
+    A part alone can be undefined: sympy takes |log x| for a number at x = 0 too.
+    """
+    if isinstance(expression, sp.Expr) and (
+        isinstance(expression, (sp.arg, sp.atan2)) or not expression.is_complex
+    ):
+        return False
+    if expression.is_Pow and not (expression.exp.is_integer or expression.base.is_nonnegative):
+        return False
+    return all(map(is_everywhere_defined, expression.args))
+
+
+def has_value(expression: sp.Expr, hypotheses: Sequence[sp.Basic] = ()) -> bool:
+    """Is it a number wherever the hypotheses hold? It may have no real form: exp(x), log(x)."""
+    return is_defined(expression, hypotheses) or is_everywhere_defined(expression)
 
 
 def _obviously_defined(form: RealForm, hypotheses: Sequence[sp.Basic]) -> bool:
@@ -295,8 +324,10 @@ class _Problem:
         hypotheses: Sequence[sp.Basic],
         claim: Sequence[sp.Basic],
         strict: bool = False,
+        milliseconds: int | None = None,
     ) -> None:
         self.z3 = z3
+        self.milliseconds = milliseconds or MILLISECONDS
         self.form = RealForm()
         self.translate = _Translate(z3)
         known = [h for h in atoms(hypotheses) if not isinstance(h, Meaning) and h != sp.true]
@@ -325,7 +356,7 @@ class _Problem:
         """z3's answer and the solver that gave it."""
         # a solver of its own per question: z3's incremental one is much weaker on polynomials
         solver = self.z3.SolverFor("QF_NRA")
-        solver.set("timeout", MILLISECONDS)
+        solver.set("timeout", self.milliseconds)
         solver.add(*facts, *extra)
         return solver.check(), solver
 
@@ -362,7 +393,7 @@ class _Problem:
             answer, solver = self.check(facts)
             if answer == z3.sat and whole:
                 solver = z3.Solver()
-                solver.set("timeout", MILLISECONDS)
+                solver.set("timeout", self.milliseconds)
                 solver.add(*facts, *whole)
                 answer = solver.check()
         if answer == z3.sat:

@@ -10,10 +10,10 @@ import numpy as np
 import sympy as sp
 
 from proofs.attack import Attack
-from proofs.balls import ball
+from proofs.balls import number
 from proofs.certificates import Evidence, Identity, MissingProver
 from proofs.derivation import Derivation, Step
-from tappa_theory.shift_identity import w, w_u, z, z_s
+from tappa_theory.shift_identity import SHIFT_DIFFERENCE, s, u, w, w_u, z, z_s
 from tappa_theory.theorems import Theorem
 
 Kind = Literal["identity", "bound", "sharpness", "counterexample"]
@@ -33,10 +33,10 @@ class Conclusion:
 
 @dataclass(frozen=True, eq=False)
 class Exact:
-    """An exact instance: at `point`, observed (a closed expression) compares so with allowed.
+    """An exact instance: allowed = observed, or allowed < observed (a counterexample).
 
-    relation: "=" or "<" as allowed < observed (a counterexample). replay: the same numbers in
-    float64 through the generated functions, (observed, allowed).
+    Both are closed expressions, of real numbers for <. replay: the same numbers in float64 through
+    the generated functions, (observed, allowed).
     """
 
     claim: str
@@ -58,12 +58,15 @@ class Exact:
             return Evidence(False, "exact", "the instance has free symbols")
         if self.relation == "=":
             return Identity().certify(allowed, "=", observed)
+        if self.relation != "<":
+            return Evidence(False, "exact", f"an instance does not certify {self.relation}")
         try:
-            gap = ball(observed - allowed, {})
+            smaller, larger = number(allowed), number(observed)
         except MissingProver:
             raise
         except ValueError as error:
             return Evidence(False, "arb", f"{error}")
+        gap = larger - smaller
         return Evidence(bool(gap > 0), "arb", f"the difference is {gap.str(8)}")
 
     def _replayed(self, evidence: Evidence) -> Evidence:
@@ -145,23 +148,34 @@ class Proof:
                 raise ValueError(f"{self.theorem.id}: {reading.text!r} rests on nothing")
             if reading.verdict == "refuted" and "counterexample" not in by:
                 raise ValueError(f"{self.theorem.id}: {reading.text!r} has no counterexample")
+            if reading.verdict == "holds" and not by & {"identity", "bound"}:
+                raise ValueError(f"{self.theorem.id}: {reading.text!r} is shown by examples only")
 
     def proving_the_bound(self) -> tuple[str, ...]:
-        """Ids of the claims with a derivation that ends with the bound of the registry.
+        """Ids of the bound claims with a derivation that ends with the bound of the registry.
 
-        A key or query that is not shifted is itself: w_u is w at u = 0, z_s is z at s = 0.
+        Of a theorem that is (B) at a shift it starts with the change of the logit at that shift,
+        without hypotheses. A key or query that is not shifted is itself: w_u is w at u = 0, z_s is
+        z at s = 0.
         """
-        forms = {self.theorem.bound}
+        starts, ends = None, {self.theorem.bound}
         if self.theorem.pattern_shift is not None:
             by_query, by_key = self.theorem.pattern_shift
             here = {w_u: w} if by_key == 0 else {}
             here |= {z_s: z} if by_query == 0 else {}
-            forms.add(self.theorem.bound.subs(here, simultaneous=True))
+            change = sp.Abs(SHIFT_DIFFERENCE.subs({s: by_query, u: by_key}, simultaneous=True))
+            starts = {change, change.subs(here, simultaneous=True)}
+            ends.add(self.theorem.bound.subs(here, simultaneous=True))
+
+        def proves(part: Derivation) -> bool:
+            if starts is not None and (part.start not in starts or part.hypotheses):
+                return False
+            return part.end in ends and part.relation != "="
+
         return tuple(
             claim.id
             for claim in self.claims
-            if claim.kind == "bound"
-            and any(part.end in forms and part.relation != "=" for part in claim.derivations)
+            if claim.kind == "bound" and any(map(proves, claim.derivations))
         )
 
     @property

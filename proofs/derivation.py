@@ -12,7 +12,6 @@ from functools import cache
 
 import sympy as sp
 
-from proofs.balls import ball
 from proofs.certificates import (
     Certificate,
     Evidence,
@@ -21,9 +20,11 @@ from proofs.certificates import (
     MissingProver,
     atoms,
     follows,
-    instance,
-    is_real,
+    has_value,
 )
+from proofs.values import admits, at_example, instance_of
+
+_KINDS = {"=": sp.Eq, "<=": sp.Le, "<": sp.Lt}
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ class Fact:
     @property
     def hypothesis(self) -> sp.Rel:
         """The fact as a relation."""
-        kinds = {"=": sp.Eq, "<=": sp.Le, "<": sp.Lt}
-        return kinds[self.relation](self.left, self.right, evaluate=False)
+        return _KINDS[self.relation](self.left, self.right, evaluate=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,8 @@ class Derivation:
 
     hypotheses: sympy relations. facts: relations that follow from them, each certified, in order;
     a fact may use the ones before it. example: values of the symbols at which the hypotheses hold,
-    where a solver cannot find some itself. Raises ValueError without a link.
+    where a search does not find some itself. Raises ValueError without a link, or for another
+    relation.
     """
 
     title: str
@@ -90,6 +91,9 @@ class Derivation:
     def __post_init__(self) -> None:
         if not self.links:
             raise ValueError(f"{self.title}: there is no link")
+        relations = {part.relation for part in self.facts} | {part.relation for part in self.links}
+        if not relations <= _KINDS.keys():
+            raise ValueError(f"{self.title}: a derivation uses =, <= and <, not {relations}")
 
     @property
     def end(self) -> sp.Expr:
@@ -125,7 +129,7 @@ class Derivation:
         known = [h for h in atoms(self.hypotheses) if not isinstance(h, Meaning)]
         if not known:
             return Evidence(True, "sympy", "there is no relation among the hypotheses")
-        return _example(known, self.example) if self.example else instance(known)
+        return at_example(known, self.example) if self.example else instance_of(known)
 
     @property
     def ok(self) -> bool:
@@ -166,7 +170,7 @@ class Lemma:
             needed = hypothesis.subs(put, simultaneous=True)
             if needed == sp.true or needed in hypotheses:
                 continue
-            if isinstance(needed, Meaning) or not follows(needed, hypotheses).ok:
+            if not follows(needed, hypotheses).ok:
                 return Evidence(False, "lemma", f"its hypothesis {needed} is not given here")
         return Evidence(True, "lemma", lemma.title)
 
@@ -189,6 +193,8 @@ class Terms:
         for weight, smaller, larger, certificate in self.parts:
             if relation == "<=" and not weight.is_nonnegative:
                 return Evidence(False, "terms", f"the weight {weight} is not known to be >= 0")
+            if not has_value(weight, hypotheses):
+                return Evidence(False, "terms", f"the weight {weight} may be undefined")
             found = certificate.certify(smaller, relation, larger, hypotheses)
             if not found.ok:
                 return found
@@ -212,61 +218,15 @@ class Scaled:
     ) -> Evidence:
         if not self.weight.is_nonnegative or (relation == "<" and not self.weight.is_positive):
             return Evidence(False, "terms", f"{self.weight} times {relation} is not certified")
+        if not has_value(self.weight, hypotheses):
+            return Evidence(False, "terms", f"the weight {self.weight} may be undefined")
         sides = left / self.weight, right / self.weight
         if not self.weight.is_positive:
             # where the weight is zero both products are, unless a side divides by it
             for side in sides:
-                if not Identity().certify(side, "=", side, hypotheses).ok:
+                if not has_value(side, hypotheses):
                     return Evidence(False, "terms", f"{self.weight} may be zero under {side}")
         return self.by.certify(sides[0], relation, sides[1], hypotheses)
-
-
-KINDS = (
-    "nonnegative",
-    "positive",
-    "nonpositive",
-    "negative",
-    "nonzero",
-    "zero",
-    "integer",
-    "rational",
-    "irrational",
-    "even",
-    "odd",
-    "prime",
-    "composite",
-    "imaginary",
-)
-"""What a symbol may be assumed to be, besides real."""
-
-
-def admits(symbol: sp.Symbol, value: sp.Expr, hypotheses: Sequence[sp.Basic] = ()) -> bool:
-    """Is the value a finite number of every kind that the symbol is assumed to be?
-
-    Signs may follow from the hypotheses instead of the value's own symbols.
-    """
-    if not isinstance(symbol, sp.Symbol) or not value.is_commutative:
-        return False
-    if value.has(sp.oo, -sp.oo, sp.zoo, sp.nan, sp.Float):
-        return False
-    if symbol.is_real is False and value.is_real is not False:
-        return False
-    if symbol.is_zero is False and not symbol.is_real and value.is_zero is not False:
-        return False
-    real = symbol.is_real or symbol.is_extended_real
-    if real and not (value.is_real or is_real(value)):
-        return False
-    signs = {"nonnegative": sp.Ge, "positive": sp.Gt, "nonpositive": sp.Le, "negative": sp.Lt}
-    signs["nonzero"] = sp.Ne
-    for kind in KINDS:
-        if not getattr(symbol, f"is_{kind}"):
-            continue
-        if getattr(value, f"is_{kind}") or getattr(value, f"is_extended_{kind}", None):
-            continue
-        sign = signs.get(kind)
-        if sign is None or not follows(sign(value, 0, evaluate=False), hypotheses).ok:
-            return False
-    return True
 
 
 def _step(
@@ -281,24 +241,7 @@ def _step(
         evidence = by.certify(left, relation, right, tuple(hypotheses))
     except MissingProver:
         raise
-    except (ValueError, TypeError, ArithmeticError, AttributeError) as error:
+    except Exception as error:
         # a certificate that does not understand its input certifies nothing
         evidence = Evidence(False, type(by).__name__, f"{type(error).__name__}: {error}")
     return Step(claim, left, relation, right, evidence, type(by).__name__)
-
-
-def _example(known: Sequence[sp.Basic], values: Mapping[sp.Symbol, sp.Expr]) -> Evidence:
-    put = {symbol: sp.sympify(value) for symbol, value in values.items()}
-    for symbol, value in put.items():
-        if value.free_symbols or not admits(symbol, value):
-            return Evidence(False, "exact", f"{value} is no value of {symbol}")
-    for hypothesis in known:
-        there = hypothesis.subs(put, simultaneous=True)
-        if there == sp.true:
-            continue
-        if isinstance(there, sp.Eq) and Identity().certify(there.lhs, "=", there.rhs).ok:
-            continue
-        larger, smaller = (there.gts, there.lts) if hasattr(there, "gts") else (None, None)
-        if larger is None or not bool(ball(larger - smaller, {}) > 0):
-            return Evidence(False, "exact", f"{hypothesis} does not hold at the example")
-    return Evidence(True, "exact", f"they hold at {put}")

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -16,10 +17,12 @@ import sympy as sp
 
 from proofs.attack import run_attack
 from proofs.certificates import Evidence, MissingProver
-from proofs.claims import Claim, Proof
+from proofs.claims import Claim, Proof, Reading
 from proofs.derivation import Derivation, Lemma, Step
-from proofs.notation import RELATIONS, latex, prose_of, text
-from tappa_theory.theorems import THEOREMS, theorem
+from proofs.notation import RELATIONS, every, latex, prose_of, text
+from proofs.symbols import explained
+from proofs.witness import Chosen
+from tappa_theory.theorems import THEOREMS, Theorem, theorem
 
 SCHEMA = 1
 WORKERS = 2
@@ -149,7 +152,8 @@ def _run(parts: Sequence[Part], workers: int) -> Iterator[tuple[Part, dict[str, 
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
     )
     try:
-        futures = {pool.submit(work, part): part for part in parts}
+        with _interrupts_held():
+            futures = {pool.submit(work, part): part for part in parts}
         for future in as_completed(futures):
             yield futures[future], future.result()
         pool.shutdown()
@@ -158,6 +162,22 @@ def _run(parts: Sequence[Part], workers: int) -> Iterator[tuple[Part, dict[str, 
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
         raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back for the block, and for good from the processes that start in it.
+
+    Else one that still imports would answer it with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_interrupts() -> None:
@@ -201,6 +221,13 @@ def _entry(name: str, parts: Sequence[Part], done: dict[Part, dict[str, Any]]) -
     mine = [part for part in parts if part.theorem == name]
     found = {part: done[part] for part in mine if part in done}
     missing = sorted({part["missing"] for part in found.values() if "missing" in part})
+    undecided = [
+        proof.claims[part.number].id
+        for part in mine
+        if part.kind == "claim" and "missing" in found.get(part, {})
+    ]
+    if undecided:
+        missing.append(f"without it these claims are not decided: {', '.join(undecided)}")
 
     def of(kind: str) -> list[dict[str, Any]]:
         return [
@@ -225,9 +252,14 @@ def _entry(name: str, parts: Sequence[Part], done: dict[Part, dict[str, Any]]) -
         "statement_latex": entry.statement,
         "hypotheses": list(entry.hypotheses),
         "bound_latex": latex(entry.bound),
+        "auxiliary": {
+            name: {"latex": latex(formula), "text": text(formula)}
+            for name, formula in entry.auxiliary.items()
+        },
+        "symbols": _symbols(entry),
         "bound_proved_by": list(proof.proving_the_bound()),
         "meaning": proof.meaning,
-        "readings": [asdict(reading) for reading in proof.readings],
+        "readings": [_reading(reading, claims) for reading in proof.readings],
         "claims": claims,
         "lemmas": lemmas,
         "steps": _steps(claims, lemmas),
@@ -235,6 +267,21 @@ def _entry(name: str, parts: Sequence[Part], done: dict[Part, dict[str, Any]]) -
         "counterexample": counter and counter["statement"],
         "attacks": attacks,
     }
+
+
+def _symbols(entry: Theorem) -> list[dict[str, str]]:
+    """The symbols of a theorem's formulas, with what they are."""
+    formulas = (entry.bound, *entry.auxiliary.values())
+    named = {symbol.name: symbol for formula in formulas for symbol in formula.free_symbols}
+    means = explained(named.values(), entry.id)
+    return [{"name": name, "means": means[name]} | _shown(named[name]) for name in means]
+
+
+def _reading(reading: Reading, claims: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A reading; its verdict is "open" unless every claim that it rests on is certified."""
+    certified = {claim["id"] for claim in claims if claim["ok"]}
+    decided = certified.issuperset(reading.by)
+    return asdict(reading) | ({} if decided else {"verdict": "open"})
 
 
 def _reasons(
@@ -311,6 +358,7 @@ def _derivation(derivation: Derivation) -> dict[str, Any]:
     return {
         "title": derivation.title,
         "ok": derivation.ok,
+        "for_all": every(_free(derivation)),
         "hypotheses": [
             {"prose": prose_of(hypothesis), "text": text(hypothesis)}
             for hypothesis in derivation.hypotheses
@@ -320,6 +368,23 @@ def _derivation(derivation: Derivation) -> dict[str, Any]:
         "facts": steps[:facts],
         "links": steps[facts:],
     }
+
+
+def _free(derivation: Derivation) -> set[sp.Symbol]:
+    """The symbols that a derivation says something of, for all their values."""
+    parts = [derivation.start, *(link.right for link in derivation.links), *derivation.hypotheses]
+    parts += [side for fact in derivation.facts for side in (fact.left, fact.right)]
+    fixed = {part.args[0] for part in derivation.hypotheses if isinstance(part, Chosen)}
+    free = {symbol for part in parts for symbol in sp.sympify(part).free_symbols} - fixed
+    # Of a list the entries are said, once, and not what sympy makes of its name.
+    entries = {x for part in parts for x in sp.sympify(part).atoms(sp.Indexed)}
+    free -= entries | {x.base.label for x in entries}
+    lists = {x.base for x in entries}
+    return free | {min((x for x in entries if x.base == name), key=_shortest) for name in lists}
+
+
+def _shortest(expression: sp.Expr) -> tuple[int, str]:
+    return len(str(expression)), str(expression)
 
 
 def _step(step: Step) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import sympy as sp
 
 from proofs.certificates import BySquares, Certificate, Evidence, Identity, Meaning, Solver
-from proofs.derivation import Derivation, Fact, Lemma, Link, admits
+from proofs.derivation import Derivation, Fact, Lemma, Link
+from proofs.values import admits
 
 a, b, c = sp.symbols("a b c", complex=True)
 angle = sp.Symbol("alpha", real=True)
-x, y = sp.symbols("x y", real=True)
 X, Y = sp.symbols("X Y", real=True)
 
 REAL_PART = Derivation(
@@ -43,16 +43,6 @@ CHORD = Derivation(
     (Link("=", 2 * sp.Abs(sp.sin(angle / 2)), "half-angle formula", Identity()),),
 )
 
-FINITE_SUM = Derivation(
-    "sum over channels, one more channel: |X| <= Y and |x| <= y give |X + x| <= Y + y",
-    sp.Abs(X + x),
-    (Link("<=", Y + y, "by induction over the channels; the empty sum is 0 <= 0", Solver()),),
-    hypotheses=(
-        sp.Le(sp.Abs(X), Y, evaluate=False),
-        sp.Le(sp.Abs(x), y, evaluate=False),
-    ),
-)
-
 
 class Finite(Meaning):
     """What symbols say of a finite list of numbers, built up one entry at a time."""
@@ -71,6 +61,55 @@ class Finite(Meaning):
     def longer(self) -> tuple[sp.Expr, ...]:
         """Their values after one more entry, in the symbols themselves and new ones."""
         raise NotImplementedError
+
+
+class Dominated(Finite):
+    """Dominated(X, Y): X sums real numbers, Y numbers that are no smaller than their moduli."""
+
+    says = "{0} sums real numbers and {1} sums bounds of their moduli"
+
+    def shortest(self) -> tuple[sp.Expr, ...]:
+        zero = sp.Integer(0)
+        return zero, zero
+
+    def longer(self) -> tuple[sp.Expr, ...]:
+        sum_, bounds = self.args
+        entry, more = sp.Dummy("x", real=True), sp.Dummy("r", nonnegative=True)
+        return sum_ + entry, bounds + sp.Abs(entry) + more
+
+
+class Alike(Finite):
+    """Alike(X, Y): X and Y sum the same real numbers, each written in its own way."""
+
+    says = "{0} and {1} sum real numbers that are equal term by term"
+
+    def shortest(self) -> tuple[sp.Expr, ...]:
+        zero = sp.Integer(0)
+        return zero, zero
+
+    def longer(self) -> tuple[sp.Expr, ...]:
+        first, second = self.args
+        entry = sp.Dummy("x", real=True)
+        return first + entry, second + entry
+
+
+class Multiple(Finite):
+    """Multiple(n, C, S, phi): n >= 1 times the angle phi has the cosine C and the sine S."""
+
+    says = "{0} times the angle {3} has the cosine {1} and the sine {2}"
+
+    def shortest(self) -> tuple[sp.Expr, ...]:
+        phi = self.args[3]
+        return sp.Integer(1), sp.cos(phi), sp.sin(phi), phi
+
+    def longer(self) -> tuple[sp.Expr, ...]:
+        n, cosine, sine, phi = self.args
+        return (
+            n + 1,
+            cosine * sp.cos(phi) - sine * sp.sin(phi),
+            sine * sp.cos(phi) + cosine * sp.sin(phi),
+            phi,
+        )
 
 
 class InnerProduct(Finite):
@@ -202,6 +241,45 @@ def _relation(left: sp.Expr, relation: str, right: sp.Expr) -> sp.Rel:
     return kinds[relation](left, right, evaluate=False)
 
 
+FINITE_SUM = Derivation(
+    "sum over channels: bounds of the terms add up to a bound of the sum",
+    sp.Abs(X),
+    (Link("<=", Y, "by induction over the channels", Induction(Solver())),),
+    hypotheses=(Dominated(X, Y),),
+)
+
+EQUAL_SUM = Derivation(
+    "sum over channels: equal terms have equal sums",
+    X,
+    (Link("=", Y, "by induction over the channels", Induction(Solver())),),
+    hypotheses=(Alike(X, Y),),
+)
+
+steps = sp.Symbol("n", positive=True)
+cosine, sine, single = sp.symbols("C S phi", real=True)
+MULTIPLE = Multiple(steps, cosine, sine, single)
+
+ON_CIRCLE = Derivation(
+    "cosine and sine of a multiple of an angle lie on the unit circle",
+    cosine**2 + sine**2,
+    (Link("=", sp.Integer(1), "by induction, addition formulas", Induction(Solver())),),
+    hypotheses=(MULTIPLE,),
+)
+
+SINE_OF_MULTIPLE = Derivation(
+    "the sine of n times an angle is at most n times the sine of the angle",
+    sp.Abs(sine),
+    (
+        Link(
+            "<=",
+            steps * sp.Abs(sp.sin(single)),
+            "by induction, addition formulas",
+            Induction(Solver(), (ON_CIRCLE,)),
+        ),
+    ),
+    hypotheses=(MULTIPLE,),
+)
+
 inner = sp.Symbol("g", real=True)
 first_norm, second_norm, norm, largest = sp.symbols("p q P M", nonnegative=True)
 count = sp.Symbol("n", nonnegative=True)
@@ -248,7 +326,7 @@ MAX_NORM = Derivation(
     hypotheses=(Size(count, norm, largest),),
 )
 
-total, squares, top, low = sp.symbols("f s top low", real=True)
+total, squares, top, low = sp.symbols("S_1 S_2 top low", real=True)
 numbers = sp.Symbol("n", positive=True)
 SPREAD = Spread(numbers, total, squares, top, low)
 

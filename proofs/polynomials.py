@@ -17,6 +17,9 @@ Monomial = tuple[tuple[int, int], ...]
 Polynomial = dict[Monomial, Any]
 """Coefficients of the monomials; none is zero. Not to be changed once it is made."""
 
+MOST_PRODUCTS = 2_000_000
+"""Products of monomials that one ring forms: a question that is too large is refused."""
+
 ZERO: Polynomial = {}
 ONE: Polynomial = {(): sp.QQ(1)}
 
@@ -29,6 +32,7 @@ class Ring:
         self._numbers: dict[sp.Symbol, int] = {}
         self._squares: dict[int, Polynomial] = {}
         self._normal: dict[Monomial, Polynomial] = {}
+        self._products = 0
 
     def constant(self, number: sp.Rational) -> Polynomial:
         """A number as polynomial."""
@@ -89,7 +93,10 @@ class Ring:
         return self.product(polynomial, self.constant(number))
 
     def product(self, first: Polynomial, second: Polynomial) -> Polynomial:
-        """Their product, in normal form."""
+        """Their product, in normal form. Raises ValueError beyond MOST_PRODUCTS."""
+        self._products += 1 + len(first) * len(second)
+        if self._products > MOST_PRODUCTS:
+            raise ValueError("the polynomials have too many terms")
         total: dict[Monomial, Any] = {}
         for one, c in first.items():
             for other, d in second.items():

@@ -17,6 +17,11 @@ from sympy.core.function import AppliedUndef
 
 from proofs.polynomials import ONE, ZERO, Polynomial, Ring, key
 
+MOST_FACTORS = 1_000
+"""Largest exponent, and largest number of times that an angle holds its unit."""
+LARGEST_PRIME = 10_000
+"""Prime factors up to this one are taken out of a square root."""
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -32,6 +37,9 @@ class Definition:
     radicand: sp.Expr | None = None
     denominator: sp.Expr | None = None
 
+
+_EVERYWHERE = (sp.exp, sp.sin, sp.cos, sp.re, sp.im, sp.conjugate, sp.Abs)
+"""Functions that have a value wherever their argument has one."""
 
 Parts = tuple[Polynomial, Polynomial]
 """Real and imaginary part."""
@@ -181,12 +189,30 @@ class RealForm:
             self._known[of] = sp.Dummy(name, real=True)
         return self._known[of]
 
+    def _define(self, expression: sp.Expr) -> None:
+        """Define every root and quotient in an expression that sympy may rewrite without them.
+
+        Raises ValueError for a function that is not known to have a value.
+        """
+        if isinstance(expression, sp.Pow) and expression.free_symbols:
+            if not (expression.exp.is_Integer and expression.exp > 0):
+                self._parts(expression)
+        elif (
+            isinstance(expression, sp.Function)
+            and not isinstance(expression, _EVERYWHERE)
+            and (isinstance(expression, (sp.arg, sp.atan2)) or not expression.is_complex)
+        ):
+            raise ValueError(f"{expression} is not known to have a value")
+        for part in expression.args:
+            self._define(part)
+
     def _learn(self, angle: sp.Expr) -> None:
         for unit, coefficient in _monomials(angle).items():
             self._units[unit] = sp.ilcm(self._units.get(unit, 1), coefficient.q)
 
     def _turn(self, angle: sp.Expr) -> Parts:
         """(cos, sin) of a real angle, a rational combination of real units and of pi."""
+        self._define(angle)
         self._learn(angle)
         turns = []
         for unit, coefficient in _monomials(angle).items():
@@ -196,6 +222,8 @@ class RealForm:
             if not unit.is_real or unit.has(AppliedUndef, sp.Float):
                 raise ValueError(f"the angle {unit} is not known to be real")
             count = int(coefficient * self._units[unit])
+            if abs(count) > MOST_FACTORS:
+                raise ValueError(f"the angle {angle} is too many times {unit}")
             c, s = self._circle(unit, self._units[unit])
             turns += [(c, s if count > 0 else self._ring.negative(s))] * abs(count)
         return self._product(turns)
@@ -221,6 +249,8 @@ class RealForm:
     def _power(self, base: sp.Expr, exponent: sp.Expr) -> Parts:
         if not isinstance(exponent, sp.Rational) or exponent.q > 2:
             raise ValueError(f"a power that is neither whole nor of a square root: {exponent}")
+        if abs(exponent.p) > MOST_FACTORS:
+            raise ValueError(f"the exponent {exponent} is too large")
         x, y = self._parts(base)
         if exponent.q == 2:
             if y:
@@ -267,7 +297,11 @@ class RealForm:
         if number == 0:
             return ZERO
         result = ONE
-        for prime, exponent in sp.factorint(number.p * number.q).items():
+        # what is left of the number above LARGEST_PRIME may be composite: its root is a root too
+        factors = sp.factorint(
+            number.p * number.q, LARGEST_PRIME, use_rho=False, use_pm1=False, use_ecm=False
+        )
+        for prime, exponent in factors.items():
             whole, odd = divmod(exponent, 2)
             result = self._ring.scaled(result, sp.Integer(prime) ** whole)
             if odd:
@@ -292,11 +326,14 @@ class RealForm:
 
     def _modulus(self, inner: sp.Expr) -> Polynomial:
         """|inner|, factor by factor, so that |ab| and |a||b| are the same variables."""
+        self._define(inner)
         result = ONE
         for factor in sp.Mul.make_args(sp.factor_terms(inner)):
             base, exponent = factor, 1
             if isinstance(factor, sp.Pow) and factor.exp.is_Integer:
                 base, exponent = factor.base, int(factor.exp)
+                if abs(exponent) > MOST_FACTORS:
+                    raise ValueError(f"the exponent {exponent} is too large")
             modulus = self._modulus_of(base)
             if exponent < 0:
                 modulus = self._inverse(modulus)
@@ -329,7 +366,7 @@ class RealForm:
             compare = sp.Ge if kind is sp.Max else sp.Le
             self.definitions.append(
                 Definition(
-                    equations=(sp.expand(sp.Mul(*(variable - value for value in values))),),
+                    equations=(sp.Mul(*(variable - value for value in values)),),
                     conditions=tuple(compare(variable, v, evaluate=False) for v in values),
                 )
             )

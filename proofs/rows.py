@@ -20,12 +20,13 @@ from tappa_theory.shift_identity import (
     SHIFT_DIFFERENCE,
     lam,
     theta,
+    theta_star,
     w,
     w_u,
     z,
     z_s,
 )
-from tappa_theory.theorems.periodic_sequential import ENERGY, ENERGY_STAR, STAR, THEOREM
+from tappa_theory.theorems.periodic_sequential import ENERGY, ENERGY_STAR, KAPPA, RATIO_SUM, THEOREM
 
 x = sp.Symbol("x", real=True)
 """Distance of a key from the query, positions."""
@@ -59,7 +60,7 @@ class Row:
         (star, size_star, _), *others = self.channels
         parts = (
             THEOREM.auxiliary[name].subs(
-                {ENERGY: size, theta: f, ENERGY_STAR: size_star, STAR: star}
+                {ENERGY: size, theta: f, ENERGY_STAR: size_star, theta_star: star}
             )
             for f, size, _ in others
         )
@@ -93,7 +94,8 @@ class Row:
 
     def enough(self) -> tuple[Exact]:
         """kappa^2 + R^2 < 1."""
-        whole = self.share("slope") ** 2 + self.share("curvature") ** 2
+        shares = {KAPPA: self.share("slope"), RATIO_SUM: self.share("curvature")}
+        whole = THEOREM.auxiliary["squares"].subs(shares, simultaneous=True)
         return (Exact(r"$\kappa^2 + R^2 < 1$", whole, "<", sp.Integer(1)),)
 
     def bound_of(self, bound: sp.Expr, **parameters: int) -> sp.Expr:

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import sympy as sp
 
+from proofs.arcs import JORDAN, SINE_NONNEGATIVE, Same
+from proofs.arcs import x as arc
 from proofs.balls import Balls
 from proofs.certificates import Identity, Solver
 from proofs.claims import Claim, Conclusion, Exact, Proof, Reading
-from proofs.derivation import Derivation, Lemma, Link, Terms
-from proofs.lemmas import FINITE_SUM
+from proofs.derivation import Derivation, Fact, Lemma, Link, Scaled, Terms
+from proofs.lemmas import CAUCHY_SCHWARZ_SUM, FINITE_SUM, Finite, Induction, Products
+from proofs.relations import eq, le
 from proofs.rows import Row, changed, only_turn
+from proofs.sequential_diagonal import CANCELS, NO_TURN, cauchy_schwarz
 from proofs.shift_bound import CHANNEL, IDENTITY, TURN
+from proofs.witness import AtChosen, chosen
 from tappa_theory.shift_identity import (
     KEY_DRIFT,
     LOGIT,
     QUERY_DRIFT,
     SHIFT_DIFFERENCE,
     SHIFTED_LOGIT,
+    i,
     lam,
     rotation_residual,
     s,
+    t,
     theta,
     u,
     w,
@@ -31,11 +38,21 @@ from tappa_theory.shift_identity import (
     z,
     z_s,
 )
-from tappa_theory.theorems.seasonal import DELTA, THEOREM, L
+from tappa_theory.theorems.seasonal import (
+    DELTA,
+    ENERGY_SUM,
+    KEY_NORM_U,
+    KEY_STEP,
+    QUERY_NORM,
+    QUERY_STEP,
+    THEOREM,
+    L,
+)
 
 PUBLISHED: sp.Expr = THEOREM.published.bound
 AUXILIARY = THEOREM.auxiliary
-LATER_QUERY, LATER_KEY, BOTH_LATER = {s: L, u: 0}, {s: 0, u: L}, {s: L, u: L}
+LATER_QUERY, LATER_KEY, BOTH_LATER = {s: L, u: 0, w_u: w}, {s: 0, u: L, z_s: z}, {s: L, u: L}
+"""Shifts by a period; what is not shifted is itself."""
 
 # --- what holds -----------------------------------------------------------------------------
 
@@ -43,9 +60,9 @@ LATER_QUERY, LATER_KEY, BOTH_LATER = {s: L, u: 0}, {s: 0, u: L}, {s: L, u: L}
 def at_shift(shift: dict[sp.Symbol, sp.Expr | int], bound: sp.Expr, where: str) -> Derivation:
     """(B) at a shift by a period."""
     return Derivation(
-        f"bound (B) at {where}, one channel",
+        f"bound (B) at ${where}$, one channel",
         sp.Abs(SHIFT_DIFFERENCE.subs(shift)),
-        (Link("<=", bound, f"(B) at the shift ${where}$", Lemma(CHANNEL, shift)),),
+        (Link("<=", bound.subs(shift), f"(B) at the shift ${where}$", Lemma(CHANNEL, shift)),),
     )
 
 
@@ -53,41 +70,121 @@ QUERY_BOUND = at_shift(LATER_QUERY, THEOREM.bound, "(L, 0)")
 KEY_BOUND = at_shift(LATER_KEY, AUXILIARY["later_key"], "(0, L)")
 BOTH_BOUND = at_shift(BOTH_LATER, AUXILIARY["both_later"], "(L, L)")
 
-BOTH_WITHOUT_TURN = Derivation(
-    "(B) at (L, L) has no rotation term",
-    AUXILIARY["both_later"],
-    (Link("=", QUERY_DRIFT + KEY_DRIFT, r"$\alpha = (L - L)\theta = 0$", Identity()),),
-)
 EXACT_REPEAT = Derivation(
     "inputs of period L: both a period later, one channel",
-    SHIFT_DIFFERENCE.subs(BOTH_LATER).subs({z_s: z, w_u: w}),
-    (Link("=", sp.Integer(0), "the same vectors at the same distance", Identity()),),
+    SHIFT_DIFFERENCE.subs(BOTH_LATER),
+    (Link("=", sp.Integer(0), "the same vectors at the same distance", AtChosen()),),
+    hypotheses=chosen({z_s: z, w_u: w}),
 )
 RESIDUAL = rotation_residual(L * theta)
 WORST = Derivation(
     "the published form with the resonance error of every channel, one channel",
-    sp.Abs(SHIFT_DIFFERENCE.subs(LATER_QUERY)),
+    sp.Abs(SHIFT_DIFFERENCE.subs({s: L, u: 0})),
     (
-        Link("<=", THEOREM.bound, "(B) at the shift $(L, 0)$", Lemma(CHANNEL, LATER_QUERY)),
+        Link("<=", THEOREM.bound, "(B) at the shift $(L, 0)$", Lemma(CHANNEL, {s: L, u: 0})),
         Link(
             "<=",
             AUXILIARY["worst_channel"],
-            r"$2|\sin(L\theta_m/2)| \le \delta$ for this channel",
+            r"its resonance error is at most $\delta$, or it carries no energy",
             Terms(
                 (
                     (sp.Integer(1), QUERY_DRIFT, QUERY_DRIFT, Solver()),
                     (sp.Integer(1), KEY_DRIFT, KEY_DRIFT, Solver()),
                     (
-                        lam * sp.Abs(z) * sp.Abs(w),
-                        2 * sp.Abs(sp.sin(L * theta / 2)),
-                        DELTA,
+                        lam,
+                        2 * sp.Abs(sp.sin(L * theta / 2)) * sp.Abs(z) * sp.Abs(w),
+                        DELTA * sp.Abs(z) * sp.Abs(w),
                         Solver(),
                     ),
                 )
             ),
         ),
     ),
-    hypotheses=(sp.Le(2 * sp.Abs(sp.sin(L * theta / 2)), DELTA, evaluate=False),),
+    hypotheses=(
+        le(
+            2 * sp.Abs(sp.sin(L * theta / 2)) * sp.Abs(z) * sp.Abs(w),
+            DELTA * sp.Abs(z) * sp.Abs(w),
+        ),
+    ),
+)
+
+
+class Turned(Finite):
+    """Turned(X, D_1, D_2, S, c, d): what channels change, each at most by c(d_1 + d_2 + d g).
+
+    X sums the changes, D_1, D_2 and S the channels' d_1, d_2 and g, none of them negative.
+    """
+
+    says = (
+        "{0} sums the changes of the channels; no modulus of a change exceeds {4} times the sum of"
+        " the channel's terms of {1}, of {2} and, times {5}, of {3}"
+    )
+
+    def shortest(self) -> tuple[sp.Expr, ...]:
+        return (sp.Integer(0),) * 4 + self.args[4:]
+
+    def longer(self) -> tuple[sp.Expr, ...]:
+        change, first, second, energy, factor, error = self.args
+        d_1, d_2, g = (sp.Dummy(name, nonnegative=True) for name in ("d_1", "d_2", "g"))
+        angle = sp.Dummy("phi", real=True)  # its cosine is any number in [-1, 1]
+        this = factor * (d_1 + d_2 + error * g) * sp.cos(angle)
+        return change + this, first + d_1, second + d_2, energy + g, factor, error
+
+
+whole_change = sp.Symbol("X", real=True)
+D_1, D_2 = sp.symbols("D_1 D_2", nonnegative=True)
+TURNED_SUM = Derivation(
+    "sum over channels of drifts and resonance errors",
+    sp.Abs(whole_change),
+    (
+        Link(
+            "<=",
+            lam * (D_1 + D_2 + DELTA * ENERGY_SUM),
+            "by induction over the channels",
+            Induction(Solver()),
+        ),
+    ),
+    hypotheses=(Turned(whole_change, D_1, D_2, ENERGY_SUM, lam, DELTA),),
+)
+REPAIRED = Derivation(
+    r"the published form; $D_1 = \sum|\Delta z||w'|$, $D_2 = \sum|z||\Delta w|$",
+    sp.Abs(whole_change),
+    (
+        Link(
+            "<=",
+            lam * (D_1 + D_2 + DELTA * ENERGY_SUM),
+            "the sum over the channels",
+            Lemma(TURNED_SUM, {}),
+        ),
+        Link(
+            "<=",
+            lam * (QUERY_STEP * KEY_NORM_U + QUERY_NORM * KEY_STEP + DELTA * ENERGY_SUM),
+            "Cauchy-Schwarz over the channels",
+            Terms(
+                (
+                    (
+                        lam,
+                        D_1,
+                        QUERY_STEP * KEY_NORM_U,
+                        cauchy_schwarz(D_1, QUERY_STEP, KEY_NORM_U),
+                    ),
+                    (lam, D_2, QUERY_NORM * KEY_STEP, cauchy_schwarz(D_2, QUERY_NORM, KEY_STEP)),
+                    (lam, DELTA * ENERGY_SUM, DELTA * ENERGY_SUM, Solver()),
+                )
+            ),
+        ),
+        Link(
+            "<=",
+            AUXILIARY["repaired"],
+            r"$C_1 = \lambda\max(\|k'\|, \|q\|)$, $C_2 = \lambda S$",
+            Scaled(lam, Solver()),
+        ),
+    ),
+    hypotheses=(
+        Turned(whole_change, D_1, D_2, ENERGY_SUM, lam, DELTA),
+        Products(D_1, QUERY_STEP, KEY_NORM_U),
+        Products(D_2, QUERY_NORM, KEY_STEP),
+    ),
 )
 
 grow_q, grow_k = sp.symbols("gamma beta", nonnegative=True)
@@ -121,7 +218,7 @@ BOTH_ATTAINED = Derivation(
 def phase_of(shift: dict[sp.Symbol, sp.Expr | int], where: str) -> Derivation:
     """The shift identity at a shift by a period, its phase with it."""
     return Derivation(
-        f"change at {where}, one channel",
+        f"change at ${where}$, one channel",
         (SHIFTED_LOGIT - LOGIT).subs(shift),
         (
             Link(
@@ -137,7 +234,7 @@ def phase_of(shift: dict[sp.Symbol, sp.Expr | int], where: str) -> Derivation:
 WITHOUT_PHASE = lam * sp.re(TURN * (z * sp.conjugate(w_u) - z * sp.conjugate(w)))
 """The change at (0, L) with the factor exp(-i L theta) left out."""
 QUARTER = {z: 1, w: 1, z_s: 1, w_u: 1, lam: 1, theta: sp.pi / 2, L: 2}
-QUARTER |= dict.fromkeys(TURN.free_symbols - {theta}, 0)
+QUARTER |= {t: 4, i: 0}
 
 # --- a constant that does not depend on L ---------------------------------------------------
 
@@ -150,14 +247,18 @@ RESONANT, REALISTIC = (
         )
     ),
 )
-"""The dominant channel, first, resonates exactly: L = 2, and L = 700 with base (700/2 pi)^2."""
+"""The dominant channel, first, resonates exactly: L = 2, and L = 700 with base (700/(2 pi))^2."""
+EQUAL = Row(((sp.pi, sp.Integer(1), sp.Integer(0)), (sp.pi / 2, sp.Integer(1), sp.Integer(0))))
+"""The same as the first with equal energies."""
 STRONG = sp.Integer(10)
 PERIODS = (44, 710, 103993)
 """Whole numbers near an odd multiple of 2 pi, ever nearer."""
+LONG_PERIODS = (314, 35500, 120323)
+"""Whole numbers near an odd multiple of 100 pi, ever nearer."""
 
 
 def of_base(other: sp.Expr) -> Row:
-    """RoPE with d = 4: theta_0 = 1 dominant by a factor of 10, theta_1 as given."""
+    """Two channels, theta_0 = 1 dominant by a factor of 10, the other as given."""
     zero = sp.Integer(0)
     return Row(((sp.Integer(1), STRONG, zero), (other, sp.Integer(1), zero)))
 
@@ -167,71 +268,202 @@ def fails_at(row: Row, period: int, factor: int = 1) -> Exact:
     return row.beyond(sp.Integer(factor) * PUBLISHED, period, 0, L=period)
 
 
-gap = sp.Symbol("e", real=True)
+gap = sp.Symbol("r", nonnegative=True)
+"""Distance of L from where the second channel turns by half a circle, or from 2 pi times p."""
 count = sp.Symbol("k", integer=True, nonnegative=True)
+turns = sp.Symbol("p", integer=True)
 strength = sp.Symbol("A", nonnegative=True)
-NEAR = 2 * sp.pi * (2 * count + 1) + gap
-"""L, an odd multiple of 2 pi and a little more."""
-FIXED_BASE = Derivation(
-    "base 4: the change where L is e from an odd multiple of 2 pi",
-    sp.Integer(1) + sp.cos(gap / 2),
-    (
-        Link(
-            "<=",
-            strength * (1 - sp.cos(NEAR)) + (1 - sp.cos(NEAR / 2)),
-            r"$\cos L = \cos e$, $\cos(L/2) = -\cos(e/2)$",
-            Solver(),
-        ),
-    ),
-)
-RESONANCE = Derivation(
-    "base 4: the resonance error of the dominant channel there",
-    2 * sp.Abs(sp.sin(NEAR / 2)),
-    (Link("=", 2 * sp.Abs(sp.sin(gap / 2)), r"$\sin(L/2) = -\sin(e/2)$", Identity()),),
-)
-LEAST = Derivation(
-    "for a gap of at most 1 the change is at least 3/2",
-    sp.Rational(3, 2),
-    (
-        Link(
-            "<=",
-            1 + sp.cos(gap / 2),
-            "the cosine near 0",
-            Balls(gap, sp.Integer(-1), sp.Integer(1)),
-        ),
-    ),
-    hypotheses=(sp.Le(-1, gap, evaluate=False), sp.Le(gap, 1, evaluate=False)),
-)
-SMALL = Derivation(
-    "and the resonance error is at most the gap",
-    2 * sp.sin(gap / 2),
-    (
-        Link(
-            "<=",
-            gap,
-            r"$\sin x \le x$ on $[0, 1/2]$; both sides are odd",
-            Balls(gap, sp.Integer(0), sp.Integer(1), zero_at_low=3),
-        ),
-    ),
-    hypotheses=(sp.Le(0, gap, evaluate=False), sp.Le(gap, 1, evaluate=False)),
-)
 period = sp.Symbol("L", positive=True)
+GAP_RANGE = (le(gap, 1),)
+
+
+def near_half_turn(ratio: int, sign: int) -> sp.Expr:
+    """L at the distance r from an odd multiple of pi ratio, which is even."""
+    return ratio * sp.pi * (2 * count + 1) + sign * gap
+
+
+def change_near(ratio: int, sign: int) -> Derivation:
+    """theta = (1, 1/ratio), the first channel stronger by A: the change over L, lambda = 1."""
+    near = near_half_turn(ratio, sign)
+    return Derivation(
+        f"$\\theta = (1, 1/{ratio})$: the change where L is r {'above' if sign > 0 else 'below'} an"
+        f" odd multiple of ${ratio}\\pi$",
+        sp.Rational(3, 2),
+        (
+            Link(
+                "<=",
+                1 + sp.cos(gap / ratio),
+                r"$r \le 1$",
+                Balls(gap, sp.Integer(0), sp.Integer(1)),
+            ),
+            Link(
+                "<=",
+                strength * (1 - sp.cos(gap)) + (1 + sp.cos(gap / ratio)),
+                "the first channel falls, too, or stays",
+                Solver(),
+            ),
+            Link(
+                "=",
+                strength * (1 - sp.cos(period)) + (1 - sp.cos(period / ratio)),
+                rf"$\cos L = \cos r$, $\cos(L/{ratio}) = -\cos(r/{ratio})$: whole turns and half a"
+                " turn",
+                Same(period, near, Solver()),
+            ),
+        ),
+        hypotheses=(*GAP_RANGE, eq(period, near)),
+        example={gap: 0, count: 0, period: near.subs({gap: 0, count: 0}), strength: 1},
+    )
+
+
+def error_near(title: str, near: sp.Expr) -> Derivation:
+    """The resonance error of a channel with theta = 1 where L is r from a multiple of 2 pi."""
+    return Derivation(
+        title,
+        2 * sp.Abs(sp.sin(period / 2)),
+        (
+            Link(
+                "=",
+                2 * sp.Abs(sp.sin(gap / 2)),
+                "L is r away from whole turns",
+                Same(period, near, Solver()),
+            ),
+            Link("=", 2 * sp.sin(gap / 2), r"$0 \le r/2 \le \pi$", Solver()),
+            Link(
+                "<=",
+                gap,
+                r"$\sin x \le x$",
+                Balls(gap, sp.Integer(0), sp.Integer(1), zero_at_low=3),
+            ),
+        ),
+        hypotheses=(*GAP_RANGE, eq(period, near)),
+        facts=(
+            Fact(
+                sp.Integer(0),
+                "<=",
+                sp.sin(gap / 2),
+                r"$0 \le r/2 \le \pi$",
+                Lemma(SINE_NONNEGATIVE, {arc: gap / 2}),
+            ),
+        ),
+        example={
+            symbol: value
+            for symbol, value in {
+                gap: sp.Integer(0),
+                count: sp.Integer(0),
+                turns: sp.Integer(1),
+                period: near.subs({gap: 0, count: 0, turns: 1}),
+            }.items()
+            if symbol in near.free_symbols | {period}
+        },
+    )
+
+
+SIDES = (1, -1)
+RATIOS = (100, 2)
+"""theta_0 / theta_1 of base 10000 and of base 4."""
+CHANGES = tuple(change_near(ratio, sign) for ratio in RATIOS for sign in SIDES)
+ERRORS = tuple(
+    error_near(
+        f"the resonance error of channel 0, L {'above' if sign > 0 else 'below'} an odd multiple of"
+        f" ${ratio}\\pi$",
+        near_half_turn(ratio, sign),
+    )
+    for ratio in RATIOS
+    for sign in SIDES
+)
+ERRORS_OF_TURNS = tuple(
+    error_near(
+        f"the resonance error of channel 0, L {'above' if sign > 0 else 'below'} $2\\pi p$",
+        2 * sp.pi * turns + sign * gap,
+    )
+    for sign in SIDES
+)
+slow = sp.Symbol("theta_1", positive=True)
 ANTI = Derivation(
     r"base $(L/\pi)^2$: the change",
     sp.Integer(2),
     (
         Link(
-            "<=",
-            strength * (1 - sp.cos(period)) + (1 - sp.cos(period * (sp.pi / period))),
+            "<=", strength * (1 - sp.cos(period)) + 2, "the first channel falls, or stays", Solver()
+        ),
+        Link(
+            "=",
+            strength * (1 - sp.cos(period)) + (1 - sp.cos(period * slow)),
             r"$\theta_1 = \pi/L$ turns by half a circle",
-            Solver(),
+            Same(period * slow, sp.pi, Solver()),
         ),
     ),
+    hypotheses=(eq(period * slow, sp.pi),),
+    example={period: sp.Integer(44), slow: sp.pi / 44, strength: sp.Integer(1)},
 )
+
+# --- the resonance error as a distance --------------------------------------------------------
+
+
+def as_distance(sign: int) -> tuple[Derivation, Derivation]:
+    """2|sin(L theta/2)| against the distance r of L theta from the nearest multiple of 2 pi."""
+    angle, near = L * theta, 2 * sp.pi * turns + sign * gap
+    side = "above" if sign > 0 else "below"
+    given = (le(gap, sp.pi), eq(angle, near))
+    positive_sine = Fact(
+        sp.Integer(0),
+        "<=",
+        sp.sin(gap / 2),
+        r"$0 \le r/2 \le \pi$",
+        Lemma(SINE_NONNEGATIVE, {arc: gap / 2}),
+    )
+    chord = Link(
+        "=",
+        2 * sp.Abs(sp.sin(gap / 2)),
+        "whole turns change no modulus of a sine of half the angle",
+        Same(angle / 2, near / 2, Solver()),
+    )
+    at = {gap: sp.pi / 3, turns: (1 - sign) // 2, L: 1, theta: 2 * sp.pi * ((1 - sign) // 2)}
+    at[theta] += sign * sp.pi / 3
+    return (
+        Derivation(
+            rf"$2|\sin(L\theta/2)|$ is at most the distance r, {side} a multiple of $2\pi$",
+            2 * sp.Abs(sp.sin(angle / 2)),
+            (
+                chord,
+                Link("=", 2 * sp.sin(gap / 2), "the sine is not negative", Solver()),
+                Link(
+                    "<=",
+                    gap,
+                    "a chord is at most its arc",
+                    Balls(gap, sp.Integer(0), sp.pi, zero_at_low=3),
+                ),
+            ),
+            hypotheses=given,
+            facts=(positive_sine,),
+            example=at,
+        ),
+        Derivation(
+            rf"and at least $2/\pi$ times it, {side}",
+            gap,
+            (
+                Link(
+                    "<=", sp.pi * sp.sin(gap / 2), "Jordan's inequality", Lemma(JORDAN, {arc: gap})
+                ),
+                Link("=", sp.pi * sp.Abs(sp.sin(gap / 2)), "the sine is not negative", Solver()),
+                Link(
+                    "=",
+                    sp.pi * sp.Abs(sp.sin(angle / 2)),
+                    "whole turns change no modulus of a sine of half the angle",
+                    Same(angle / 2, near / 2, Solver()),
+                ),
+            ),
+            hypotheses=given,
+            facts=(positive_sine,),
+            example=at,
+        ),
+    )
+
 
 # --- a constant that depends on everything --------------------------------------------------
 
 error = sp.Symbol("delta", positive=True)
+constant = sp.Symbol("C_2", nonnegative=True)
 VACUOUS = Derivation(
     "with an error that is not 0 any residual is a constant times it, one channel",
     RESIDUAL,
@@ -239,11 +471,12 @@ VACUOUS = Derivation(
         Link("<=", 2 * lam * sp.Abs(z) * sp.Abs(w), r"$|\sin| \le 1$", Solver()),
         Link(
             "=",
-            (2 * lam * sp.Abs(z) * sp.Abs(w) / error) * error,
-            r"$C_2 = 2\lambda\sum_m|z||w|/\delta$ depends on L and $\theta$ through $\delta$",
-            Identity(),
+            constant * error,
+            r"$C_2$ depends on L and $\theta$ through $\delta$",
+            Solver(),
         ),
     ),
+    hypotheses=(eq(constant * error, 2 * lam * sp.Abs(z) * sp.Abs(w)),),
 )
 
 CLAIMS = (
@@ -252,7 +485,8 @@ CLAIMS = (
         "counterexample",
         r"Exactly periodic (constant) queries and keys, d = 4, L = 2, $\theta = (\pi, \pi/2)$,"
         r" $|z||w| = (2, 1)$: no drift, the dominant channel resonates exactly, and $a_{t,t} ="
-        r" 3\lambda$, $a_{t+2,t} = \lambda$. The same with $|z||w| = (1, 1)$: $2\lambda$ and 0.",
+        r" 3\lambda$, $a_{t+2,t} = \lambda$. With $|z||w| = (1, 1)$, $\delta = 0$ of the channel"
+        r" that resonates: $2\lambda$ and 0.",
         instances=(
             Exact(
                 "the published bound is 0", sp.Integer(0), "=", RESONANT.bound_of(PUBLISHED, L=2)
@@ -260,16 +494,22 @@ CLAIMS = (
             Exact("$a_{t,t}$", sp.Integer(3), "=", RESONANT.at(0)),
             Exact("$a_{t+2,t}$", sp.Integer(1), "=", RESONANT.at(2)),
             fails_at(RESONANT, 2),
-            Exact("sizes 1: $a_{t,t}$", sp.Integer(2), "=", RESONANT.at(0) - 1),
-            Exact("sizes 1: $a_{t+2,t}$", sp.Integer(0), "=", RESONANT.at(2) - 1),
+            Exact(
+                "sizes 1: the published bound is 0",
+                sp.Integer(0),
+                "=",
+                EQUAL.bound_of(PUBLISHED, L=2),
+            ),
+            Exact("sizes 1: $a_{t,t}$", sp.Integer(2), "=", EQUAL.at(0)),
+            Exact("sizes 1: $a_{t+2,t}$", sp.Integer(0), "=", EQUAL.at(2)),
         ),
     ),
     Claim(
         "exact_resonance",
         "counterexample",
-        r"With RoPE frequencies of a real base: d = 4, base $(700/2\pi)^2 \approx 12412$, L = 700,"
-        r" constant inputs, $|z||w| = (1, 2)$ on $\theta = (1, 2\pi/700)$. The dominant channel"
-        r" resonates exactly, $\delta = 0$ without drift, and the logit changes by"
+        r"With RoPE frequencies of a real base: d = 4, base $(700/(2\pi))^2 \approx 12412$, L ="
+        r" 700, constant inputs, $|z||w| = (1, 2)$ on $\theta = (1, 2\pi/700)$. The dominant"
+        r" channel resonates exactly, $\delta = 0$ without drift, and the logit changes by"
         r" $\lambda(1 - \cos 700) > 1.8\lambda$: no constants help, whatever they depend on.",
         instances=(
             Exact("$\\delta = 0$", sp.Integer(0), "=", REALISTIC.bound_of(PUBLISHED, L=700)),
@@ -280,21 +520,29 @@ CLAIMS = (
     Claim(
         "constant_without_period",
         "counterexample",
-        r"With RoPE of base 4, d = 4, $\theta = (1, 1/2)$, constant inputs, channel 0 stronger by"
-        r" any factor A: for every $C_2$ that does not depend on L (it may on the frequencies, the"
-        r" norms, d and $\lambda$) there are whole L at which the logit changes by at least"
-        r" $\frac32\lambda$ and $C_2\delta$ is smaller, such as 44, 710 and 103993.",
-        derivations=(FIXED_BASE, RESONANCE, LEAST, SMALL),
+        r"With RoPE of base 10000, any d divisible by 4, energy on the channels 0 and d/4 alone, so"
+        r" that $\theta = (1, 1/100)$, constant inputs, channel 0 stronger by any factor A: for"
+        r" every $C_2$ that does not depend on L (it may on the frequencies, the norms, d and"
+        r" $\lambda$) there are whole L at which the logit changes by at least $\frac32\lambda$ and"
+        r" $C_2\delta$ is smaller, such as 314, 35500 and 120323. The same with base 4, $\theta ="
+        r" (1, 1/2)$, at 44, 710 and 103993. The instances have A = 10.",
+        derivations=(*CHANGES, *ERRORS),
         instances=tuple(
-            fails_at(of_base(sp.Rational(1, 2)), number, factor)
-            for number, factor in zip(PERIODS, (5, 1000, 1000), strict=True)
+            fails_at(of_base(sp.Rational(1, ratio)), number, factor)
+            for ratio, numbers, factors in (
+                (100, LONG_PERIODS, (1, 50, 100)),
+                (2, PERIODS, (5, 1000, 1000)),
+            )
+            for number, factor in zip(numbers, factors, strict=True)
         ),
         conclusions=(
             Conclusion(
-                r"For every $\eta > 0$ some whole L is within $\eta$ of an odd multiple of $2\pi$.",
-                r"$2\pi(2k + 1) = 4\pi k + 2\pi$, and the multiples of an irrational number are"
-                r" dense modulo 1 (Kronecker); $\pi$ is irrational (Lambert). Take $\eta <"
-                r" \min(1, 3\lambda/(2C_2))$.",
+                r"For every $\eta > 0$ some whole L is within $\eta$ of an odd multiple of"
+                r" $100\pi$, and some of $2\pi$.",
+                r"$100\pi(2k + 1) = 200\pi k + 100\pi$, and the multiples $200\pi k$, $k \ge 0$, of"
+                r" an irrational number are dense modulo 1 (Kronecker), also when shifted; $\pi$ is"
+                r" irrational (Lambert). The same with $4\pi k + 2\pi$. Take $\eta < \min(1,"
+                r" 3\lambda/(2C_2))$.",
             ),
         ),
     ),
@@ -304,7 +552,7 @@ CLAIMS = (
         r"The same with a base that grows with L: d = 4, $\theta_0 = 1$, base $(L/\pi)^2$, so"
         r" $\theta_1 = \pi/L$ is anti-resonant. The change is at least $2\lambda$, and $\delta$"
         r" is as small as one likes: 0.018 at L = 44, $6\cdot10^{-5}$ at 710 (base 51,076).",
-        derivations=(ANTI, SMALL),
+        derivations=(ANTI, *ERRORS_OF_TURNS),
         instances=tuple(
             fails_at(of_base(sp.pi / number), number, factor)
             for number, factor in zip(PERIODS, (5, 1000, 1000), strict=True)
@@ -312,19 +560,28 @@ CLAIMS = (
         conclusions=(
             Conclusion(
                 r"For every $C_2$ there is such an L.",
-                r"Dirichlet's approximation theorem: for every Q there are whole $1 \le p \le Q$"
-                r" and L with $|2\pi p - L| < 1/Q$, so $\delta = 2|\sin(L/2)| < 1/Q$.",
+                r"Dirichlet's approximation theorem: for every $Q \ge 1$ there are whole $1 \le p"
+                r" \le Q$ and L with $|2\pi p - L| \le 1/Q$, so $\delta \le 1/Q$.",
             ),
         ),
+    ),
+    Claim(
+        "error_as_distance",
+        "bound",
+        r"Read as the distance r of $L\theta_*$ from the nearest multiple of $2\pi$, the resonance"
+        r" error is at most $\pi/2$ times as large as $2|\sin(L\theta_*/2)|$ and not smaller: what"
+        r" is refuted for every $C_2$, or with $\delta = 0$, is refuted for that reading, too.",
+        derivations=(*as_distance(1), *as_distance(-1)),
     ),
     Claim(
         "constant_of_everything",
         "bound",
         r"If the base is an algebraic number (every whole number is one) and the dominant channel"
         r" turns, then $\delta > 0$ for every L, and $|a_{t+L,i} - a_{t,i}| \le C_1(\varepsilon_q +"
-        r" \varepsilon_k) + C_2\delta$ holds with a $C_2$ that depends on L, $\theta$ and the"
-        r" norms. It says no more than $|\sin| \le 1$.",
-        derivations=(VACUOUS, QUERY_BOUND, FINITE_SUM),
+        r" \varepsilon_k) + C_2\delta$ holds with $C_1$ as in every_channel and a $C_2$, summed"
+        r" over the channels, that depends on L, $\theta$ and the norms. It says no more than"
+        r" $|\sin| \le 1$: the residual is what every_channel says with $\delta = 2$.",
+        derivations=(VACUOUS, QUERY_BOUND, FINITE_SUM, REPAIRED),
         conclusions=(
             Conclusion(
                 r"$L\theta_*$ is not a multiple of $2\pi$.",
@@ -349,7 +606,8 @@ CLAIMS = (
         "phase_matters",
         "counterexample",
         r"Left out, the phase changes the result: one channel, $\theta = \pi/2$, L = 2, constant"
-        r" input of size 1, $t = i$: the change at $(0, L)$ is $-2\lambda$, without the phase 0.",
+        r" input of size 1, $t = i + 4$: the change at $(0, L)$ is $-2\lambda$, without the phase"
+        r" 0.",
         instances=(
             Exact(
                 "with the phase",
@@ -365,14 +623,14 @@ CLAIMS = (
         "bound",
         r"(B) at $(L, 0)$, summed over channels: $|a_{t+L,i} - a_{t,i}| \le \lambda\sum_m"
         r" (|z_{t+L} - z_t||w_i| + 2|\sin(L\theta_m/2)||z_t||w_i|)$.",
-        derivations=(QUERY_BOUND, FINITE_SUM),
+        derivations=(phase_of(LATER_QUERY, "(L, 0)"), QUERY_BOUND, FINITE_SUM),
     ),
     Claim(
         "later_key",
         "bound",
         r"(B) at $(0, L)$, for $i + L \le t$: $|a_{t,i+L} - a_{t,i}| \le \lambda\sum_m"
         r" (|z_t||w_{i+L} - w_i| + 2|\sin(L\theta_m/2)||z_t||w_i|)$.",
-        derivations=(KEY_BOUND, FINITE_SUM),
+        derivations=(phase_of(LATER_KEY, "(0, L)"), KEY_BOUND, FINITE_SUM),
     ),
     Claim(
         "both_later",
@@ -380,21 +638,34 @@ CLAIMS = (
         r"(B) at $(L, L)$ needs no resonance: $|a_{t+L,i+L} - a_{t,i}| \le \lambda\sum_m"
         r" (|z_{t+L} - z_t||w_{i+L}| + |z_t||w_{i+L} - w_i|)$, and inputs of period L repeat"
         r" exactly.",
-        derivations=(BOTH_BOUND, BOTH_WITHOUT_TURN, EXACT_REPEAT, FINITE_SUM),
+        derivations=(CANCELS, BOTH_BOUND, NO_TURN, EXACT_REPEAT, FINITE_SUM),
     ),
     Claim(
         "every_channel",
         "bound",
         r"The published form holds at $(L, 0)$ with $\delta$ the largest $2|\sin(L\theta_m/2)|$ of"
-        r" the channels that carry energy, and $C_2 = \lambda\sum_m|z^m||w^m|$.",
-        derivations=(WORST, FINITE_SUM),
+        r" the channels that carry energy ($|z^m||w^m| > 0$): $|a_{t+L,i} - a_{t,i}| \le"
+        r" C_1(\varepsilon_q + \varepsilon_k) + C_2\delta$ with $C_1 = \lambda\max(\|k'\|,"
+        r" \|q_t\|)$ and $C_2 = \lambda\sum_m|z^m||w^m|$, $\lambda$ one number for all channels."
+        r" Here $\varepsilon_q = \|q_{t+L} - q_t\|$ is query_step, $\varepsilon_k = \|k' - k_i\|$"
+        r" key_step, $k'$ the later key (at $(L, 0)$ it is $k_i$, and $\varepsilon_k = 0$),"
+        r" query_norm $\|q_t\|$, key_norm_u $\|k'\|$, energy_sum or S the sum $\sum_m|z^m||w^m|$,"
+        r" and X the change.",
+        derivations=(
+            phase_of(LATER_QUERY, "(L, 0)"),
+            WORST,
+            TURNED_SUM,
+            CAUCHY_SCHWARZ_SUM,
+            REPAIRED,
+        ),
     ),
     Claim(
         "attained",
         "sharpness",
         r"With exactly periodic inputs the residual is attained on all channels at once, at $(L,"
         r" 0)$ and $(0, L)$, for every L and $\theta$; at $(L, L)$ the drift is; with drift and"
-        " residual together as in shift_bound.",
+        r" residual together as in shift_bound. Where $L\theta_m$ is a multiple of $2\pi$ both"
+        r" sides are 0.",
         derivations=(
             only_turn("(B) at (L, 0) is attained", LATER_QUERY, THEOREM.bound),
             only_turn("(B) at (0, L) is attained", LATER_KEY, AUXILIARY["later_key"]),
@@ -430,7 +701,7 @@ READINGS = (
         " but not on L",
         "refuted",
         ("constant_without_period",),
-        "Base 4, d = 4.",
+        "Base 10000 with any d divisible by 4, and base 4.",
     ),
     Reading(
         r"RoPE, one $C_2$ for all bases and all L, for given norms",
@@ -439,7 +710,16 @@ READINGS = (
     ),
     Reading(THEOREM.published.reading, "refuted", ("another_channel", "constant_without_period")),
     Reading(
-        "RoPE with a whole base, full rotation, constants that may depend on L and the frequencies",
+        r"any of these with $\delta$ the distance of $L\theta_*$ from the nearest multiple of"
+        r" $2\pi$",
+        "refuted",
+        ("another_channel", "exact_resonance", "constant_without_period", "error_as_distance"),
+        r"It differs from $2|\sin(L\theta_*/2)|$ by a factor of at most $\pi/2$.",
+    ),
+    Reading(
+        r"RoPE with a whole base, a dominant channel that turns ($\theta_* > 0$), $C_2$ may depend"
+        r" on L and the frequencies: $|a_{t+L,i} - a_{t,i}| \le C_1(\varepsilon_q + \varepsilon_k)"
+        r" + C_2\delta$",
         "holds",
         ("constant_of_everything",),
         "Vacuously: the constant absorbs the error of every channel, divided by that of one.",

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import sympy as sp
 
+from proofs.arcs import Same
 from proofs.attack import Attack
 from proofs.certificates import Identity, Solver
 from proofs.claims import Claim, Conclusion, Exact, Proof, Reading
 from proofs.derivation import Derivation, Fact, Lemma, Link, Scaled, Terms
-from proofs.lemmas import FINITE_SUM, REAL_PART, TRIANGLE_3, a, b, c
+from proofs.instances import exact, floats, spelled
+from proofs.lemmas import EQUAL_SUM, FINITE_SUM, REAL_PART, TRIANGLE_3, a, b, c
+from proofs.relations import eq, le
+from proofs.soft_cap import SOFT_CAP
 from proofs.witness import AtChosen, chosen
-from tappa_theory.separable import evaluate
+from tappa_theory.separable import evaluate, separate
 from tappa_theory.shift_identity import (
     ALPHA,
     BOUND,
+    KEY_FIRST,
     LOGIT,
     MODULUS_SQUARED,
+    QUERY_FIRST,
     SHIFT_DIFFERENCE,
     SHIFTED_LOGIT,
     TIGHTER_BOUND,
     i,
     lam,
     psi,
-    s,
     t,
     theta,
-    u,
     w,
     w_u,
     z,
@@ -55,31 +61,61 @@ IDENTITY = Derivation(
 )
 
 
-def _changes(query_first: bool, turn_first: bool) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
-    """CHANGE as three terms: of the query, of the key and of the turn, in one of four orders."""
-    outside = STEP if turn_first else sp.Integer(1)
-    turned = OLD if turn_first else NEW
-    key_of_query, query_of_key = (w_u, z) if query_first else (w, z_s)
-    return (
-        outside * (z_s - z) * sp.conjugate(key_of_query),
-        outside * query_of_key * sp.conjugate(w_u - w),
-        (STEP - 1) * turned,
-    )
+@dataclass(frozen=True)
+class Order:
+    """Query, key and turn change one after the other, in the order of `names`.
+
+    What changes later still has its old value when an earlier one changes.
+    """
+
+    names: tuple[str, ...]
+
+    def before(self, first: str, second: str) -> bool:
+        return self.names.index(first) < self.names.index(second)
+
+    @property
+    def changes(self) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
+        """CHANGE as three terms: of the query, of the key and of the turn."""
+        at_query = STEP if self.before("turn", "query") else sp.Integer(1)
+        at_key = STEP if self.before("turn", "key") else sp.Integer(1)
+        key_then = w_u if self.before("key", "query") else w
+        query_then = z_s if self.before("query", "key") else z
+        return (
+            at_query * (z_s - z) * sp.conjugate(key_then),
+            at_key * query_then * sp.conjugate(w_u - w),
+            (STEP - 1) * self.turned_query * sp.conjugate(self.turned_key),
+        )
+
+    @property
+    def turned_query(self) -> sp.Expr:
+        return z_s if self.before("query", "turn") else z
+
+    @property
+    def turned_key(self) -> sp.Expr:
+        return w_u if self.before("key", "turn") else w
+
+    @property
+    def energy(self) -> sp.Expr:
+        """|query||key| at the moment of the turn."""
+        return sp.Abs(self.turned_query) * sp.Abs(self.turned_key)
+
+    @property
+    def drifts(self) -> sp.Expr:
+        return KEY_FIRST if self.before("key", "query") else QUERY_FIRST
+
+    @property
+    def bound(self) -> sp.Expr:
+        """lambda times the moduli of the changes."""
+        return self.drifts + lam * 2 * sp.Abs(sp.sin(ALPHA / 2)) * self.energy
 
 
-def _bound(query_first: bool, turn_first: bool) -> sp.Expr:
-    """lambda times the moduli of those terms; (B) where both are True."""
-    key_of_query, query_of_key = (w_u, z) if query_first else (w, z_s)
-    turned = sp.Abs(z) * sp.Abs(w) if turn_first else sp.Abs(z_s) * sp.Abs(w_u)
-    return (
-        lam * sp.Abs(z_s - z) * sp.Abs(key_of_query)
-        + lam * sp.Abs(query_of_key) * sp.Abs(w_u - w)
-        + lam * 2 * sp.Abs(sp.sin(ALPHA / 2)) * turned
-    )
+TURN_FIRST = Order(("turn", "key", "query"))
+"""The order of (B)."""
+ORDERS = tuple(map(Order, permutations(("turn", "key", "query"))))
 
 
-def _channel(title: str, bound: sp.Expr, query_first: bool, turn_first: bool) -> Derivation:
-    query, key, turn = _changes(query_first, turn_first)
+def _channel(title: str, bound: sp.Expr, order: Order) -> Derivation:
+    query, key, turn = order.changes
     return Derivation(
         title,
         sp.Abs(SHIFT_DIFFERENCE),
@@ -93,7 +129,7 @@ def _channel(title: str, bound: sp.Expr, query_first: bool, turn_first: bool) ->
             Link(
                 "=",
                 lam * sp.Abs(query + key + turn),
-                "query, key and turn change one after the other",
+                f"{', '.join(order.names)} change one after the other",
                 Identity(),
             ),
             Link(
@@ -107,37 +143,65 @@ def _channel(title: str, bound: sp.Expr, query_first: bool, turn_first: bool) ->
     )
 
 
-CHANNEL = _channel("bound (B), one channel", BOUND, True, True)
+CHANNEL = _channel("bound (B), one channel", BOUND, TURN_FIRST)
 
-ORDERS = tuple(
-    _channel(f"the changes in order {number}, one channel", _bound(*order), *order)
-    for number, order in enumerate(((True, True), (False, True), (True, False), (False, False)), 1)
+OTHER_ORDERS = tuple(
+    _channel(f"{', then '.join(order.names)}: one channel", order.bound, order)
+    for order in ORDERS
+    if order != TURN_FIRST
 )
 
 difference = sp.Symbol("x", complex=True)
-drift, other_drift, old, new = sp.symbols("p_1 p_2 r_1 r_2", real=True)
-factor = sp.Symbol("f", nonnegative=True)
+drift, other_drift = sp.symbols("p_1 p_2", real=True)
+energies = sp.symbols("r_1:4", real=True)
+factor = sp.Symbol("h", nonnegative=True)
 
-BEST_OF_FOUR = Derivation(
-    "what is below four sums is below the sum of the minima",
+LEAST_ENERGY = Derivation(
+    "what is below three sums is below the sum with the least of three",
     sp.Abs(difference),
     (
         Link(
             "<=",
-            sp.Min(drift, other_drift) + factor * sp.Min(old, new),
-            "each minimum is one of its two values",
+            drift + factor * sp.Min(*energies),
+            "a minimum is one of its values",
             Solver(),
         ),
     ),
-    hypotheses=tuple(
-        sp.Le(sp.Abs(difference), first + factor * second, evaluate=False)
-        for first in (drift, other_drift)
-        for second in (old, new)
-    ),
+    hypotheses=tuple(le(sp.Abs(difference), drift + factor * energy) for energy in energies),
 )
 
-_LATER = lam * sp.Abs(z_s - z) * sp.Abs(w) + lam * sp.Abs(z_s) * sp.Abs(w_u - w)
-_EARLIER = lam * sp.Abs(z_s - z) * sp.Abs(w_u) + lam * sp.Abs(z) * sp.Abs(w_u - w)
+BETTER_DRIFT = Derivation(
+    "what is below two numbers is below the smaller one",
+    sp.Abs(difference),
+    (Link("<=", sp.Min(drift, other_drift), "a minimum is one of its values", Solver()),),
+    hypotheses=(le(sp.Abs(difference), drift), le(sp.Abs(difference), other_drift)),
+)
+
+_COST = lam * 2 * sp.Abs(sp.sin(ALPHA / 2))
+
+
+def _energies(drifts: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
+    """The energies that the turn may act on in the orders with these drifts, (B)'s first."""
+    found = [order.energy for order in (TURN_FIRST, *ORDERS) if order.drifts == drifts]
+    return dict(zip(energies, dict.fromkeys(found), strict=True))
+
+
+def _least(drifts: sp.Expr, words: str) -> Fact:
+    """The change is below these drifts plus the turn of the least energy."""
+    at = _energies(drifts)
+    return Fact(
+        sp.Abs(SHIFT_DIFFERENCE),
+        "<=",
+        drifts + _COST * sp.Min(*at.values()),
+        f"{words}, the turn where it costs least",
+        Lemma(LEAST_ENERGY, {difference: SHIFT_DIFFERENCE, drift: drifts, factor: _COST, **at}),
+    )
+
+
+_LEAST = (
+    _least(KEY_FIRST, "key before query"),
+    _least(QUERY_FIRST, "query before key"),
+)
 
 TIGHTER = Derivation(
     "the tighter bound, one channel",
@@ -146,36 +210,69 @@ TIGHTER = Derivation(
         Link(
             "<=",
             TIGHTER_BOUND,
-            "each minimum is one of its two values",
+            "the better of both",
             Lemma(
-                BEST_OF_FOUR,
+                BETTER_DRIFT,
                 {
                     difference: SHIFT_DIFFERENCE,
-                    drift: _EARLIER,
-                    other_drift: _LATER,
-                    old: sp.Abs(z) * sp.Abs(w),
-                    new: sp.Abs(z_s) * sp.Abs(w_u),
-                    factor: lam * 2 * sp.Abs(sp.sin(ALPHA / 2)),
+                    drift: _LEAST[0].right,
+                    other_drift: _LEAST[1].right,
                 },
             ),
         ),
     ),
-    facts=tuple(
-        Fact(
-            order.start,
-            "<=",
-            order.end,
-            f"query, key and turn change in order {number} of four",
-            Lemma(order, {}),
-        )
-        for number, order in enumerate(ORDERS, 1)
+    facts=(
+        *(
+            Fact(order.start, "<=", order.end, order.title, Lemma(order, {}))
+            for order in (CHANNEL, *OTHER_ORDERS)
+        ),
+        *_LEAST,
     ),
+)
+
+FIRST_OF_TWO = Derivation(
+    "a minimum is no larger than its first value",
+    sp.Min(drift, other_drift),
+    (Link("<=", drift, "one of the values", Solver()),),
+)
+
+FIRST_OF_THREE = Derivation(
+    "a minimum of three is no larger than its first value",
+    drift + factor * sp.Min(*energies),
+    (Link("<=", drift + factor * energies[0], "one of the values", Solver()),),
 )
 
 NEVER_WEAKER = Derivation(
     "the tighter bound is never above (B)",
     TIGHTER_BOUND,
-    (Link("<=", BOUND, "a minimum is no larger than either value", Solver()),),
+    (
+        Link(
+            "<=",
+            _LEAST[0].right,
+            "a minimum is no larger than either value",
+            Lemma(FIRST_OF_TWO, {drift: _LEAST[0].right, other_drift: _LEAST[1].right}),
+        ),
+        Link(
+            "<=",
+            BOUND,
+            "and no larger than any of three",
+            Lemma(FIRST_OF_THREE, {drift: KEY_FIRST, factor: _COST, **_energies(KEY_FIRST)}),
+        ),
+    ),
+)
+
+_FEATURES = separate(BOUND)
+SEPARATED = Derivation(
+    "(B) as a sum of query feature times key feature, one channel",
+    BOUND,
+    (
+        Link(
+            "=",
+            sp.Add(*(q * k for q, k in zip(_FEATURES.query, _FEATURES.key, strict=True))),
+            "what belongs to the query is factored out",
+            Identity(),
+        ),
+    ),
 )
 
 size_z, size_zs, size_w, size_wu = sp.symbols("a a' b b'", nonnegative=True)
@@ -201,10 +298,47 @@ MODULUS = Derivation(
     ),
 )
 
+change, turn = sp.symbols("c v", complex=True)
+"""The change of one channel as it enters the logit, and a common turn of z and z'."""
+_CANCELS = (
+    sp.Gt(sp.Abs(change), 0, evaluate=False),
+    eq(sp.re(turn) * sp.Abs(change), sp.re(change)),
+    eq(sp.im(turn) * sp.Abs(change), -sp.im(change)),
+)
+"""turn = conj(change) / |change|, without a quotient."""
+
 ALIGNED = Derivation(
-    r"turned by the phase that makes it real, the change is its modulus",
-    sp.re(sp.conjugate(CHANGE) * CHANGE),
-    (Link("=", sp.Abs(CHANGE) ** 2, r"$\bar D D = |D|^2$", Identity()),),
+    r"query and shifted query turned by $v = \bar c/|c|$: the logit changes by $\lambda|c|$",
+    SHIFT_DIFFERENCE.subs({z: turn * z, z_s: turn * z_s}, simultaneous=True),
+    (
+        Link("=", lam * sp.re(turn * change), "the turn is common to both", AtChosen((change,))),
+        Link("=", lam * sp.Abs(change), r"$\bar c c = |c|^2$", Scaled(lam, Solver())),
+        Link(
+            "=",
+            lam * sp.Abs(CHANGE),
+            r"$e^{\mathrm i(t-i)\theta}$ has modulus 1",
+            AtChosen((change,)),
+        ),
+    ),
+    hypotheses=(*chosen({change: TURN * CHANGE}), *_CANCELS[1:]),
+)
+
+UNIT_TURN = Derivation(
+    "and it is a turn",
+    sp.Abs(turn),
+    (Link("=", sp.Integer(1), r"$|\bar c| = |c|$", Solver()),),
+    hypotheses=_CANCELS,
+)
+
+_AFTER = CHANGE.subs({z: turn * z, z_s: turn * z_s}, simultaneous=True)
+TURNED_ALIKE = Derivation(
+    "a common turn of query and shifted query leaves the modulus as it is",
+    sp.Abs(_AFTER),
+    (
+        Link("=", sp.Abs(turn) * sp.Abs(CHANGE), "it is a common factor", Identity()),
+        Link("=", sp.Abs(CHANGE), "of modulus 1", Same(sp.Abs(turn), sp.Integer(1), Solver())),
+    ),
+    hypotheses=(eq(sp.Abs(turn), 1),),
 )
 
 beta, gamma = sp.symbols("beta gamma", nonnegative=True)
@@ -237,7 +371,7 @@ def _each(pairs: Sequence[tuple[sp.Expr, sp.Expr, tuple[sp.Symbol, ...]]]) -> Te
 
 
 _PARTS = (gamma * PART, beta * PART, PART)
-_TURNED = tuple(_half(TURN * change) for change in _changes(True, True))
+_TURNED = tuple(_half(TURN * change) for change in TURN_FIRST.changes)
 _ALIKE = (_TURNED[0], beta * _TURNED[2], _TURNED[2])
 _MODULI = (
     sp.Abs(z_s - z) * sp.Abs(w_u),
@@ -383,6 +517,14 @@ def shift_attack(bound: sp.Expr, shift: tuple[int, int], name: str, sharp: bool 
     return Attack(name, 18, ratio, sharp, 1e-9, (zero, still, turned, lone, no_query))
 
 
+_CROSSED = {"z": 10, "z_s": 1, "w": 1, "w_u": 10, "lambda": 1, "s": 1, "u": 0, "theta": sp.pi}
+_CROSSED |= {"t": 1, "i": 0}
+"""The query becomes short and the key long."""
+_CROSSED_FLOATS = {name: float(value) for name, value in _CROSSED.items()}
+_STILL = {"z": 1, "z_s": sp.I, "w": 1, "w_u": 1, "lambda": 1, "s": 1, "u": 0, "theta": 0}
+_STILL |= {"t": 1, "i": 0}
+_TURN_AT_AN_END = sp.Min(*(order.bound for order in ORDERS if order.names[1] != "turn"))
+
 PROOF = Proof(
     theorem=THEOREM,
     claims=(
@@ -395,45 +537,61 @@ PROOF = Proof(
                 "\\overline{w_{i+u}} - z_t\\overline{w_i})$ with $\\alpha = (s-u)\\theta$. Summed"
                 " over channels it is the change of the logit."
             ),
-            derivations=(IDENTITY,),
+            derivations=(IDENTITY, EQUAL_SUM),
         ),
         Claim(
             id="bound",
             kind="bound",
             statement=(
                 "(B): summed over channels, the right-hand side of the theorem bounds the change"
-                " of the logit, for every shift, every number of channels and all vectors."
+                " of the logit, for every shift, every number of channels and all vectors;"
+                " $\\lambda$ may differ from channel to channel."
             ),
-            derivations=(CHANNEL, FINITE_SUM),
+            derivations=(IDENTITY, CHANNEL, FINITE_SUM),
+        ),
+        Claim(
+            id="features",
+            kind="identity",
+            statement=(
+                "(B) is a sum of two products of a feature of the query with one of the key, on"
+                " every channel: for all pairs at once it costs one matrix product."
+            ),
+            derivations=(SEPARATED,),
         ),
         Claim(
             id="tighter",
             kind="bound",
             statement=(
-                "The three changes may be taken in four orders. The smaller drift and the smaller"
-                " energy under the turn, chosen per channel, still bound the change, and never"
-                " exceed (B)."
+                "Query, key and turn may change in six orders. The order that costs least, chosen"
+                " per channel, still bounds the change, and never exceeds (B): the better of"
+                " both sums of drifts with the least $|z||w|$ that the turn may act on, $|zw|$"
+                " before the drifts, $|z'w'|$ after them, $|zw'|$ or $|z'w|$ between them."
             ),
-            derivations=(*ORDERS, TIGHTER, NEVER_WEAKER, FINITE_SUM),
+            derivations=(*OTHER_ORDERS, TIGHTER, NEVER_WEAKER, FINITE_SUM),
             instances=(
                 Exact(
-                    "it can be strictly smaller: $z_t = 2$, $z_{t+s} = w = w' = 1$,"
-                    " $\\alpha = \\pi$, where the logit changes by 3",
-                    sp.Integer(3),
+                    "$z_t = 10$, $z_{t+s} = 1$, $w_i = 1$, $w_{i+u} = 10$, $\\alpha = \\pi$: the"
+                    " turn between the drifts costs less than the turn first or last, and less"
+                    " than (B)",
+                    spelled(TIGHTER_BOUND, **_CROSSED),
                     "<",
-                    BOUND.subs({z: 2, z_s: 1, w: 1, w_u: 1, lam: 1, s: 1, u: 0, theta: sp.pi}),
+                    spelled(_TURN_AT_AN_END, **_CROSSED),
+                    lambda: (
+                        floats(_TURN_AT_AN_END, **_CROSSED_FLOATS),
+                        floats(TIGHTER_BOUND, **_CROSSED_FLOATS),
+                    ),
                 ),
                 Exact(
-                    "and there it is attained",
-                    TIGHTER_BOUND.subs(
-                        {z: 2, z_s: 1, w: 1, w_u: 1, lam: 1, s: 1, u: 0, theta: sp.pi}
-                    ),
+                    "and there the tighter bound is attained",
+                    spelled(TIGHTER_BOUND, **_CROSSED),
                     "=",
-                    sp.Abs(
-                        SHIFT_DIFFERENCE.subs(
-                            {z: 2, z_s: 1, w: 1, w_u: 1, lam: 1, s: 1, u: 0, theta: sp.pi, t: i}
-                        )
-                    ),
+                    spelled(sp.Abs(SHIFTED_LOGIT - LOGIT), **_CROSSED),
+                ),
+                Exact(
+                    "where (B) is ten times the change",
+                    spelled(BOUND, **_CROSSED),
+                    "=",
+                    10 * spelled(sp.Abs(SHIFTED_LOGIT - LOGIT), **_CROSSED),
                 ),
             ),
         ),
@@ -443,10 +601,21 @@ PROOF = Proof(
             statement=(
                 "What the triangle inequality estimates is known exactly: $|e^{\\mathrm i\\alpha}"
                 "z'\\bar w' - z\\bar w|^2 = (|z'w'| - |zw|)^2 + 4|z'w'zw|\\sin^2((\\alpha+\\psi)"
-                "/2)$, $\\psi$ the angle from $z\\bar w$ to $z'\\bar w'$; and some phase of"
-                " $e^{\\mathrm i(t-i)\\theta}$ turns all of it into a change of the logit."
+                "/2)$, $\\psi$ the angle from $z\\bar w$ to $z'\\bar w'$. Turning $z$ and $z'$ by"
+                " one common phase leaves it as it is and, where it is not 0, can turn all of it"
+                " into a change of the logit. The phase $e^{\\mathrm i(t-i)\\theta}$ alone need not"
+                " do that: at $\\theta = 0$ it is 1 for every distance."
             ),
-            derivations=(MODULUS, ALIGNED),
+            derivations=(MODULUS, TURNED_ALIKE, UNIT_TURN, ALIGNED),
+            instances=(
+                Exact(
+                    "$\\theta = 0$, $z_t = w_i = w_{i+u} = 1$, $z_{t+s} = \\mathrm i$: the logit"
+                    " changes by less than the modulus",
+                    exact(sp.Abs(SHIFTED_LOGIT - LOGIT), **_STILL),
+                    "<",
+                    exact(sp.Abs(CHANGE), **_STILL),
+                ),
+            ),
             conclusions=(
                 Conclusion(
                     "the formula holds of all channels",
@@ -459,14 +628,16 @@ PROOF = Proof(
             id="sharp",
             kind="sharpness",
             statement=(
-                "(B) is attained for every shift $(s,u)$, on any number of channels at once, with"
-                " any drift $\\beta, \\gamma \\ge 0$ of key and query: on every channel the change"
-                " is the bound itself, so that the sums agree too. With $\\alpha$ no multiple of"
-                " $2\\pi$ the three terms are in the ratio $\\gamma : \\beta : 1$, whatever"
-                " $\\beta$ and $\\gamma$; so none of the three coefficients can be lowered. The"
-                " tighter bound lies between and is attained with it."
+                "(B) is attained for every shift $(s,u)$, on any number of channels at once: with"
+                " any drift $\\beta, \\gamma \\ge 0$ of key and query, where $\\gamma = 0$ for $s ="
+                " 0$ and $\\beta = 0$ for $u = 0$, since a query or key that is not shifted does"
+                " not drift. On every channel the change is the bound itself, so that the sums"
+                " agree too. With $\\alpha$ no multiple of $2\\pi$ the three terms are in the"
+                " ratio $\\gamma : \\beta : 1$, so that no coefficient of a term that the shift"
+                " leaves in (B) can be lowered. The tighter bound lies between and is attained"
+                " with it."
             ),
-            derivations=(SHARP, KEY_GROWS, POSITIVE, SHARP_RESONANT, NEVER_WEAKER),
+            derivations=(SHARP, KEY_GROWS, POSITIVE, SHARP_RESONANT, NEVER_WEAKER, EQUAL_SUM),
             witness=(
                 "$w' = w(1 + \\beta(1 - e^{\\mathrm i\\alpha}))$, $z = r\\,\\overline{e^{\\mathrm"
                 " i(t-i)\\theta}(e^{\\mathrm i\\alpha} - 1)}\\,w$ with $r > 0$, $z' - z = \\gamma"
@@ -476,6 +647,23 @@ PROOF = Proof(
                 " i(t-i)\\theta}}\\,w$, $z' = (1 + \\gamma)z$, $w' = (1 + \\beta)w$"
             ),
             ratio="1",
+        ),
+        Claim(
+            id="soft_cap",
+            kind="bound",
+            statement=(
+                "(B), and every upper bound of the modulus of a logit change, holds of soft-capped"
+                " logits $C\\,\\mathrm{tanh}(a/C)$ too: the cap makes no two logits differ more."
+                " Lower bounds of a change, and bounds of the difference between the changes of"
+                " two logits, do not carry over: the cap is steeper near 0."
+            ),
+            derivations=(SOFT_CAP,),
+            conclusions=(
+                Conclusion(
+                    "the modulus of the difference is the same in either order",
+                    "symmetry: $y$ is the smaller of the two logits over $C$, $y + d$ the larger",
+                ),
+            ),
         ),
     ),
     readings=(

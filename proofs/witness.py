@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from proofs.certificates import Certificate, Evidence, Identity, Meaning
-from proofs.derivation import admits
+from proofs.values import admits
 
 
 class Chosen(Meaning):

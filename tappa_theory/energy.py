@@ -15,6 +15,7 @@ from tappa_theory.rope import Rope
 from tappa_theory.separable import evaluate
 from tappa_theory.shift_identity import ALPHA, rotation_residual
 from tappa_theory.similarity import all_lags
+from tappa_theory.theorems.periodic_sequential import CURVATURE, PERIOD, SLOPE
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ def channel_energy(z: Array, w: Array, rope: Rope) -> ChannelEnergy:
     frequency_dominant = kappa = curvature = None
     if weighted[star] > 0:
         frequency_dominant = star
-        kappa = float((weighted.sum() - weighted[star]) / weighted[star])
-        second = weighted * rope.frequencies
-        curvature = float((second.sum() - second[star]) / second[star])
+        values = {"energy": energy, "theta": rope.frequencies}
+        values |= {f"{name}_*": value[star] for name, value in values.items()}
+        kappa, curvature = (
+            float(np.delete(evaluate(share, values), star).sum()) for share in (SLOPE, CURVATURE)
+        )
     return ChannelEnergy(
         energy=tuple(energy.tolist()),
         dominant_channel=dominant,
@@ -90,7 +93,9 @@ def rotation_share(energy: Sequence[float], rope: Rope, shift: tuple[int, int]) 
 
 def period(frequency: float) -> float:
     """2 pi / theta, positions; infinity for a channel that does not turn."""
-    return 2 * math.pi / frequency if frequency > 0 else math.inf
+    if not frequency > 0:
+        return math.inf
+    return float(evaluate(PERIOD, {"theta_*": np.asarray(frequency, dtype=np.float64)}))
 
 
 def best_lag(z: Array, valid: Array | None = None) -> int | None:

@@ -5,9 +5,10 @@ A bound such as (B) is, for every pair (t, i), an inner product of per-query and
 and no formula is typed a second time. numpy and torch arrays go through the same code.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import sympy as sp
@@ -27,19 +28,26 @@ def _compiled(expressions: tuple[sp.Expr, ...], names: tuple[str, ...], xp: Any)
             return xp.abs(x)
         return xp.sqrt(xp.real(x) ** 2 + xp.imag(x) ** 2)
 
+    def root(x: Array) -> Array:
+        # torch's root takes no plain number, such as the 2 of a constant sqrt(2)
+        return xp.sqrt(x) if hasattr(x, "shape") else math.sqrt(x)
+
     functions = {
         "Abs": modulus,
         "sin": xp.sin,
         "cos": xp.cos,
         "asin": xp.asin,
         "exp": xp.exp,
+        "log": xp.log,
+        "tanh": xp.tanh,
         "re": xp.real,
         "im": xp.imag,
         "conjugate": xp.conj,
         "arg": lambda x: xp.atan2(xp.imag(x), xp.real(x)),
-        "Min": xp.minimum,
-        "Max": xp.maximum,
-        "sqrt": xp.sqrt,
+        # of two at a time: a third argument is where numpy writes its answer
+        "Min": lambda *values: reduce(xp.minimum, values),
+        "Max": lambda *values: reduce(xp.maximum, values),
+        "sqrt": root,
     }
     symbols = {symbol.name: symbol for part in expressions for symbol in part.free_symbols}
     arguments = [symbols[name] for name in names]

@@ -33,6 +33,10 @@ THRESHOLD_MEANINGS = {
     "small_drift": "largest mean relative step |dx|/|x| at which a drift hypothesis counts as met",
     "small_rotation": "largest rotation residual over energy at which a rotation or resonance"
     " hypothesis counts as met",
+    "lifetime_horizon": "steps for which a row's top key is followed",
+    "kept_share": "share of a row's visible keys that is kept, the most attended",
+    "informative_mass": "certified attention on discarded keys below which a certificate says"
+    " something",
 }
 
 HEAD_COLUMNS = (
@@ -68,6 +72,7 @@ PLACED_FIGURES = (
     "confusion",
     "observed_bound",
     "drift_kl",
+    "stability",
     "spread",
     "precision",
     "exemplars",

@@ -45,10 +45,9 @@ PATTERN_MARKS: dict[str, Mark] = {
 """The mark of each pattern; a theorem has the mark of the pattern it is about."""
 
 THEOREM_MARKS: dict[str, Mark] = {
-    "shift_bound": Mark("#555555", "v"),
-    "proposition_4_1": Mark("#56b4e9", "P"),
-    **{name: mark for name, mark in PATTERN_MARKS.items() if name != "unpredictable"},
+    name: mark for name, mark in PATTERN_MARKS.items() if name != "unpredictable"
 }
+"""The marks of the theorems that are drawn: those that are about a pattern."""
 
 QUERY_COLOUR = "#332288"
 KEY_COLOUR = "#882255"
@@ -202,7 +201,10 @@ def formula_svg(latex: str) -> str | None:
 
 _MATHTEXT_SPELLINGS = (
     (r"\\tfrac(?![a-zA-Z])", r"\\frac"),
-    (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"),
+    # arguments without braces
+    (r"\\frac\s*(\d|\\[a-zA-Z]+)\s*(\d|\{[^{}]*\})", r"\\frac{\1}{\2}"),
+    (r"\\frac\{(\d|\\[a-zA-Z]+)\}\{\{([^{}]*)\}\}", r"\\frac{\1}{\2}"),
+    (r"\\mathrm (\w)", r"\\mathrm{\1}"),
     (r"\\sqrt(\d)", r"\\sqrt{\1}"),
     (r"\\le(?![a-zA-Z])", r"\\leq"),
     (r"\\ge(?![a-zA-Z])", r"\\geq"),

@@ -2,12 +2,19 @@
 
 from tappa_theory.errors import InputError
 from tappa_theory.theorems import (
+    attention_distance,
+    kv_reuse,
+    lifetime,
     periodic_sequential,
     proposition_4_1,
+    query_drift,
     re_access,
+    rotation_precision,
     seasonal,
     sequential,
     shift_bound,
+    similarity_direction,
+    typical_case,
 )
 from tappa_theory.theorems.theorem import PublishedForm, Theorem
 
@@ -20,9 +27,16 @@ THEOREMS: dict[str, Theorem] = {
         sequential,
         periodic_sequential,
         seasonal,
+        attention_distance,
+        query_drift,
+        typical_case,
+        similarity_direction,
+        lifetime,
+        kv_reuse,
+        rotation_precision,
     )
 }
-"""Every theorem by its id."""
+"""Every theorem by its id: the shift bound, the paper's, and what goes beyond the paper."""
 
 SHIFT_THEOREMS: tuple[str, ...] = tuple(
     name for name, theorem in THEOREMS.items() if theorem.pattern_shift is not None

@@ -6,7 +6,7 @@ from tappa_theory.shift_identity import lam, theta, z
 from tappa_theory.theorems.theorem import PAPER, PublishedForm, Theorem
 
 STEP, KEY_NORM_MAX, SIGMA = sp.symbols("step key_norm_max sigma", nonnegative=True)
-"""||Pi dq|| after RoPE; largest key norm; smallest nonzero singular value of K."""
+"""||Pi dq|| after RoPE; largest key norm; smallest nonzero singular value of K, 0 if K is 0."""
 KEYS = sp.Symbol("n", positive=True)
 """Number of keys visible to both rows."""
 
@@ -29,8 +29,8 @@ LOWER_BEFORE = SLOPE * STEP_BEFORE - OFFSET
 UPPER_BEFORE = lam * KEY_NORM_MAX * (STEP_BEFORE + TURNED)
 
 SIGMA_CENTRED, DIAMETER = sp.symbols("sigma_centred diameter", nonnegative=True)
-"""Smallest nonzero singular value of the keys less their mean; largest distance of two keys. With
-them, `step` is the norm of dq projected on the span of the differences of keys."""
+"""Smallest nonzero singular value of the keys less their mean, 0 if there is none; largest distance
+of two keys. With them, `step` is the norm of dq projected on the span of differences of keys."""
 
 OSCILLATION_LOWER = 2 * lam * SIGMA_CENTRED / sp.sqrt(KEYS) * STEP
 OSCILLATION_UPPER = lam * DIAMETER * STEP
@@ -64,7 +64,9 @@ THEOREM = Theorem(
     ),
     hypotheses=(
         r"$\Pi$ projects on the span of the n post-RoPE keys visible to both rows",
-        r"$\sigma^+$ is the smallest nonzero singular value of those keys",
+        r"$\sigma^+$ is the smallest nonzero singular value of those keys, 0 if all of them are 0",
+        r"$\lambda$ is one number: a factor that RoPE gives a channel belongs to its keys; logits"
+        " are not soft-capped (the upper side holds for soft-capped ones too)",
     ),
     published=PublishedForm(
         text=(

@@ -2,7 +2,8 @@
 
 import sympy as sp
 
-from tappa_theory.shift_identity import bound_at, z, z_s
+from tappa_theory.shift_identity import bound_at, s, z, z_s
+from tappa_theory.theorems.attention_distance import COLUMN_OSCILLATION
 from tappa_theory.theorems.theorem import PAPER, PublishedForm, Theorem
 
 SHIFT = (sp.Integer(1), sp.Integer(0))
@@ -28,11 +29,15 @@ ARC_EXACT = 2 * sp.asin(
 """The turn itself, from the chord and both norms."""
 ARC_ONE_NORM = sp.asin(CHORD / RADIUS)
 """Largest turn when only |z| is at least the radius and the chord is no longer than it."""
+ARC_ONE_NORM_LINEAR = sp.pi * CHORD / RADIUS
+"""Largest turn when only |z| is at least the radius, however long the chord."""
 
 KEY_BOUND, RIVAL_BOUND = sp.symbols("key_bound rival_bound", nonnegative=True)
 """The sums over channels of (B) for a key and for a rival key."""
 GAP = KEY_BOUND + RIVAL_BOUND
-"""Logit gap above which the key stays ahead of the rival."""
+"""Logit gap above which the key stays ahead of the rival, from the two bounds alone."""
+GAP_TOGETHER = COLUMN_OSCILLATION.subs(s, tau)
+"""The same for both keys together, one channel: what they share cancels. It is never above GAP."""
 
 THEOREM = Theorem(
     id="re_access",
@@ -43,9 +48,10 @@ THEOREM = Theorem(
         r" + 2\left|\sin\tfrac{\theta_m}{2}\right| |z_t^m|\,|w_i^m| \right)"
     ),
     hypotheses=(
-        "small query drift: $|z_{t+1} - z_t|$ small against $|z_t|$",
-        "little rotation: the energy $|z||w|$ lies on channels of low frequency",
-        "to be seen as a column: a logit gap between the key and its rivals",
+        "both rows see the key; the inequality needs nothing else, for soft-capped logits too",
+        "its right-hand side is small where the query drifts little, $|z_{t+1} - z_t|$ against"
+        " $|z_t|$, and the energy $|z||w|$ lies on channels of low frequency",
+        "a column is seen where the key also leads its rivals by a logit gap",
     ),
     published=PublishedForm(
         text=(
@@ -70,6 +76,8 @@ THEOREM = Theorem(
         "arc_linear": ARC_LINEAR,
         "arc_exact": ARC_EXACT,
         "arc_one_norm": ARC_ONE_NORM,
+        "arc_one_norm_linear": ARC_ONE_NORM_LINEAR,
         "gap": GAP,
+        "gap_together": GAP_TOGETHER,
     },
 )

@@ -24,6 +24,16 @@ SHIFT = (L, sp.Integer(0))
 DELTA = sp.Symbol("delta", nonnegative=True)
 """Largest resonance error 2|sin(L theta_m / 2)| of the channels that carry energy."""
 
+QUERY_NORM, QUERY_STEP = sp.symbols("query_norm query_step", nonnegative=True)
+KEY_NORM_U, KEY_STEP = sp.symbols("key_norm_u key_step", nonnegative=True)
+"""|q_t| and the change of the query over the shift; |k| after the shift and the change of the key.
+"""
+ENERGY_SUM = sp.Symbol("energy_sum", nonnegative=True)
+"""Sum over the channels of |z^m||w^m|."""
+DRIFT_CONSTANT = lam * sp.Max(KEY_NORM_U, QUERY_NORM)
+RESONANCE_CONSTANT = lam * ENERGY_SUM
+"""C_1 and C_2 of the published form."""
+
 THEOREM = Theorem(
     id="seasonal",
     title="Seasonal: attention repeats after L steps",
@@ -42,8 +52,9 @@ THEOREM = Theorem(
             r" \varepsilon_k) + C_2\delta$, $\delta$ the resonance error of the dominant channel."
         ),
         reading=(
-            r"the drift terms of (B), and $\delta = 2|\sin(L\theta_*/2)|$ of the channel of most"
-            r" energy charged to every channel: $C_2 = \lambda \sum_m |z^m||w^m|$"
+            r"the resonance error of the channel of most energy, $\delta = 2|\sin(L\theta_*/2)|$,"
+            r" charged to every channel, $C_2 = \lambda \sum_m |z^m||w^m|$: $|a_{t+L,i} - a_{t,i}|"
+            r" \le \lambda\sum_m |z_{t+L}^m - z_t^m||w_i^m| + C_2\delta$"
         ),
         bound=bound_at(SHIFT, QUERY_DRIFT + KEY_DRIFT + rotation_residual((s - u) * theta_star)),
     ),
@@ -56,5 +67,9 @@ THEOREM = Theorem(
         "both_later": bound_at((L, L)),
         # The published form, repaired: delta of every channel with energy, not of one.
         "worst_channel": QUERY_DRIFT + KEY_DRIFT + lam * DELTA * sp.Abs(z) * sp.Abs(w),
+        # The same summed over the channels, with its two constants.
+        "drift_constant": DRIFT_CONSTANT,
+        "resonance_constant": RESONANCE_CONSTANT,
+        "repaired": DRIFT_CONSTANT * (QUERY_STEP + KEY_STEP) + RESONANCE_CONSTANT * DELTA,
     },
 )

@@ -41,7 +41,7 @@ def sees(visibility: Visibility, t: int, i: int) -> bool:
 def by_brute_force(head: Head) -> Maxima:
     """f(n) = Re sum_m B_{m,n} e^{i n theta_m} of every row, n = t - i, one by one."""
     theta = head.rope.frequencies
-    gain = np.ones(3)
+    gain = np.ones(len(theta))
     gain[: head.rope.rotary_dim // 2] = head.rope.attention_scaling**2
     pairs = binding = tested = outside = 0
     for t in range(LENGTH):
@@ -98,6 +98,39 @@ def test_half_of_the_allowed_displacement_is_too_little(name, monkeypatch):
     head = CASES[name]
     monkeypatch.setattr(maxima, "MARGIN", -float(head.rope.frequencies[0]) / 4)
     assert check_maxima(TiledCheck(head, 16), 0).outside > 0
+
+
+SLACK = 1e-3
+"""Angle, radians, by which the maxima below lie inside what is allowed."""
+
+
+def at_the_limit(frequency: float, size: float, phase: float) -> Head:
+    """Equal queries and equal keys: the rows with the maxima that lie farthest off.
+
+    At the distances 4, 4 + 2 pi/frequency, ... the dominant channel has this phase and a channel
+    that turns by pi falls by `size` on both sides.
+    """
+    start = np.exp(1j * (np.array([phase, 0.0]) - 4 * np.array([frequency, math.pi])))
+    z = torch.tensor(np.tile(start * np.array([1.0, size]), (LENGTH, 1)))
+    rope = Rope(np.array([frequency, math.pi]), "half", 4)
+    return Head(z, torch.ones_like(z), rope, 1.0, Visibility(LENGTH))
+
+
+LIMITS = {
+    "crest": at_the_limit(math.pi / 3, 0.25, SLACK - math.pi / 3),
+    "trough": at_the_limit(math.pi / 6, math.sin(math.pi / 12) / 2**0.5, 5 * math.pi / 6 + SLACK),
+}
+
+
+@pytest.mark.parametrize("place", LIMITS)
+def test_a_maximum_is_allowed_up_to_the_limit_and_not_beyond(place, monkeypatch):
+    head = LIMITS[place]
+    found = check_maxima(TiledCheck(head, 16), 0)
+    assert found == by_brute_force(head)
+    assert found.tested > 50
+    assert found.outside == 0
+    monkeypatch.setattr(maxima, "MARGIN", -2 * SLACK)
+    assert check_maxima(TiledCheck(head, 16), 0).outside > 50
 
 
 def test_another_channel_does_not_tell_where_the_maxima_are():

@@ -90,6 +90,39 @@ def test_angles_by_cosines_between_0_and_pi_only():
     assert not ByCosines(Anything()).certify(psi, "=", sp.pi / 2, (UP_TO_PI,)).ok
 
 
+@pytest.mark.parametrize(
+    "nearly",
+    [
+        le(psi, sp.pi * sp.Rational(1001, 1000)),
+        le(2 * psi, 2 * sp.pi),  # the same, but it is not looked for
+        sp.Ge(psi, sp.pi, evaluate=False),
+        sp.Eq(psi, 4, evaluate=False),
+        le(v, sp.pi),
+    ],
+)
+def test_the_range_of_an_angle_is_looked_for_as_it_is_written(nearly):
+    assert not Arcsine(Anything()).certify(psi, "<=", ARC, (nearly,)).ok
+    assert not ByCosines(Anything()).certify(psi, "<=", sp.pi / 2, (nearly,)).ok
+    assert not ByCosines(Anything()).certify(sp.pi / 2, "<=", psi, (nearly,)).ok
+
+
+def test_numbers_outside_the_range_of_an_arccosine_are_refused():
+    for left, right in ((sp.pi, 2 * sp.pi), (-sp.Integer(1), sp.pi), (sp.Integer(4), sp.pi)):
+        assert not ByCosines(Anything()).certify(left, "<=", right, ()).ok
+    assert ByCosines(Solver()).certify(sp.pi / 3, "<", sp.pi / 2, ()).ok
+    assert not ByCosines(Solver()).certify(sp.pi / 2, "<=", sp.pi / 3, ()).ok
+
+
+def test_parts_are_not_equal_where_both_terms_have_no_value():
+    given = (sp.Eq(v, psi, evaluate=False),)
+    for left, right in (
+        (1 / (v - psi), 2 / (v - psi)),
+        (psi / (v - psi), 1 / (v - psi)),
+        (sp.log(v - psi), 2 * sp.log(v - psi)),
+    ):
+        assert not Same(v, psi, Solver()).certify(left, "=", right, given).ok
+
+
 def test_equal_parts_make_equal_terms():
     smaller = sp.Min(sp.pi / 2, v)
     given = (le(v, sp.pi / 2),)

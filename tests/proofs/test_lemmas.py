@@ -19,8 +19,11 @@ from proofs.lemmas import (
     SPREAD,
     SUM_BELOW_TOP,
     About,
+    Alike,
+    Dominated,
     Induction,
     InnerProduct,
+    Multiple,
     Products,
     Size,
     Spread,
@@ -155,6 +158,41 @@ def fold(meaning, entries):
         put = dict(zip(meaning.args, values, strict=True)) | dict(zip(dummies, entry, strict=True))
         values = [float(v.subs(put)) for v in after]
     return values
+
+
+def test_a_sum_is_bounded_only_by_bounds_of_all_of_its_terms():
+    for sums in (lemmas.FINITE_SUM, lemmas.EQUAL_SUM):
+        assert not replace(sums, hypotheses=()).ok
+    # the moduli of terms do not add up to the modulus of the sum
+    assert not with_link(lemmas.FINITE_SUM, relation="=").ok
+    # without a bound of the terms nothing is known of the sum
+    swapped = Dominated(lemmas.Y, lemmas.X)
+    assert not replace(lemmas.FINITE_SUM, hypotheses=(swapped,)).ok
+
+
+def test_the_sine_of_a_multiple_needs_the_unit_circle():
+    lone = with_link(lemmas.SINE_OF_MULTIPLE, by=Induction(Solver()))
+    assert not lone.ok
+    for count in range(1, 6):
+        at = {lemmas.steps: count, lemmas.single: sp.Rational(1, 3)}
+        assert sp.Abs(sp.sin(sp.Rational(count, 3))) <= lemmas.SINE_OF_MULTIPLE.end.subs(at)
+
+
+def test_the_meanings_of_sums_are_what_they_say():
+    random = np.random.default_rng(6)
+    entries = random.standard_normal(5)
+    spare = random.uniform(0, 1, 5)
+    X, Y, n, c, s = sp.symbols("X Y n C S", real=True)
+    found = fold(Dominated(X, Y), list(zip(entries, spare, strict=True)))
+    assert np.allclose(found, [entries.sum(), np.abs(entries).sum() + spare.sum()])
+    assert np.allclose(fold(Alike(X, Y), [(e,) for e in entries]), [entries.sum()] * 2)
+    angle = 0.7
+    multiple = Multiple(n, c, s, sp.Float(angle))
+    values = [float(v) for v in multiple.shortest()[:3]]
+    for _ in range(4):
+        put = dict(zip((n, c, s), values, strict=True))
+        values = [float(v.subs(put)) for v in multiple.longer()[:3]]
+    assert np.allclose(values, [5, np.cos(5 * angle), np.sin(5 * angle)])
 
 
 def test_the_meanings_are_what_they_say():

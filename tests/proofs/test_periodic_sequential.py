@@ -6,22 +6,32 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import periodic_sequential as proof
+from proofs import periodic_attacks as attacks
+from proofs import periodic_counterexamples as counterexamples
+from proofs import periodic_discrete as discrete
+from proofs import periodic_maxima as maxima
+from proofs import periodic_sequential
+from proofs import periodic_sharpness as sharpness
 from proofs.attack import run_attack
 from proofs.derivation import Derivation
-from proofs.periodic_sequential import (
+from proofs.periodic_row import (
     AUXILIARY,
-    CLAIMS,
     CURVATURE,
-    PROOF,
+    CURVATURE_OF_ONE,
     SLOPE,
-    STAR,
-    THEOREM,
-    Row,
+    SLOPE_OF_ONE,
+    Differentiated,
     at_angle,
+    beta,
+    crest,
+    kappa,
+    phase,
+    rho,
 )
-from proofs.rows import changed
-from tappa_theory.shift_identity import QUERY_DRIFT
+from proofs.periodic_sequential import CLAIMS, PROOF
+from proofs.rows import Row, changed, x
+from tappa_theory.shift_identity import QUERY_DRIFT, lam, theta, theta_star, z, z_s
+from tappa_theory.theorems.periodic_sequential import THEOREM, minor
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
@@ -45,50 +55,99 @@ def test_the_published_form_is_repaired():
 
 
 def test_what_is_proved_is_the_registry():
-    distance = sp.Abs(proof.x - proof.crest)
-    assert proof.DISPLACED.proves(distance, "<=", at_angle(AUXILIARY["displacement"]))
-    assert proof.SPACING_BOUND.end == at_angle(AUXILIARY["spacing"])
-    assert at_angle(AUXILIARY["displacement"]) == proof.beta / STAR
-    assert proof.SPACING.end == THEOREM.bound
-    assert proof.IN_ONE_DIRECTION.end == AUXILIARY["condition"]
-    assert proof.SLOPE_OF_ONE.end.has(sp.sin)
-    assert sp.simplify(proof.SLOPE_OF_ONE.end / SLOPE).is_Mul
-    assert sp.simplify(CURVATURE / SLOPE) == proof.theta / STAR
-    assert AUXILIARY["crest"] - AUXILIARY["trough"] == STAR
+    distance = sp.Abs(x - crest)
+    assert maxima.DISPLACED.proves(distance, "<=", at_angle(AUXILIARY["displacement"]))
+    assert maxima.SPACING_BOUND.end == at_angle(AUXILIARY["spacing"])
+    assert at_angle(AUXILIARY["displacement"]) == beta / theta_star
+    assert periodic_sequential.SPACING.end == THEOREM.bound.subs(z_s, z)
+    assert PROOF.proving_the_bound() == ("keys_apart",)
+    assert discrete.NEAR_CREST.end == at_angle(AUXILIARY["crest"])
+    assert discrete.NEAR_TROUGH.end == at_angle(AUXILIARY["trough"])
+    assert discrete.KAPPAS[0].start == AUXILIARY["kappa_j"]
+    for sign in (1, -1):
+        spacing = AUXILIARY["period"] + sign * at_angle(AUXILIARY["spacing"])
+        assert sharpness.spaced(sign)[-1].end == spacing
+    assert maxima.IN_ONE_DIRECTION.end == AUXILIARY["condition"]
+    assert SLOPE_OF_ONE.end.has(sp.sin)
+    assert sp.simplify(SLOPE_OF_ONE.end / SLOPE).is_Mul
+    assert sp.simplify(CURVATURE / SLOPE) == theta / theta_star
+    assert AUXILIARY["crest"] - AUXILIARY["trough"] == theta_star
 
 
 HUNDRED = sp.Rational(99, 100)
 
 
+def test_a_derivative_is_taken_and_nothing_else():
+    square, zero = sp.Derivative(x**2, x), sp.Integer(0)
+    assert Differentiated().certify(square, "=", 2 * x, ()).ok
+    assert not Differentiated().certify(square, "=", x, ()).ok
+    assert not Differentiated().certify(square, "<=", 2 * x, ()).ok
+    assert not Differentiated().certify(zero, "=", zero, ()).ok
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_spacing_of_every_share_is_that_of_the_maxima(share, sign):
+    angle = np.arcsin(share)
+    speed = np.pi / (2 * np.pi + 2 * sign * angle)
+    values = np.array([1.0, speed]), np.array([1.0, share / speed])
+    phases = np.array([0.0, sign * np.pi / 2 + sign * speed * angle])
+    (first,), (second,) = (attacks.maxima(*values, phases, crest) for crest in (0, 1))
+    assert second - first == pytest.approx(2 * np.pi + 2 * sign * angle, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
-        ending(proof.DISPLACED, HUNDRED * proof.beta / STAR),
-        ending(proof.SPACING_BOUND, sp.Rational(199, 100) * proof.beta / STAR),
-        ending(proof.SPACED, sp.Rational(199, 100) * proof.reach),
-        ending(proof.SPACING, HUNDRED * THEOREM.bound),
-        ending(proof.SPACING, QUERY_DRIFT),
-        ending(proof.SLOPE_OF_ONE, -SLOPE * sp.cos(proof.theta * proof.x + proof.phase)),
-        ending(proof.CURVATURE_OF_ONE, -SLOPE * sp.cos(proof.theta * proof.x + proof.phase)),
-        ending(proof.SUPPORT, HUNDRED * proof.kappa * proof.TILT),
-        ending(proof.FASTER, proof.kappa * proof.rho),
-        ending(proof.FASTER, proof.kappa),
-        ending(proof.TURN_NEXT, -proof.TURN_NEXT.end),
-        ending(proof.NOT_RISING, sp.sin(proof.psi) - sp.Rational(1, 100)),
-        ending(proof.AGAINST, sp.Rational(1, 100)),
-        ending(
-            proof.TWO_ARCS,
-            (sp.cos(proof.y) - sp.cos(proof.half + proof.beta))
-            * (sp.cos(proof.y) - sp.cos(proof.beta - proof.half)),
+        ending(maxima.DISPLACED, HUNDRED * beta / theta_star),
+        ending(maxima.SPACING_BOUND, sp.Rational(199, 100) * beta / theta_star),
+        ending(maxima.SPACED, sp.Rational(199, 100) * maxima.reach),
+        ending(periodic_sequential.SPACING, HUNDRED * THEOREM.bound),
+        ending(periodic_sequential.SPACING, QUERY_DRIFT),
+        ending(SLOPE_OF_ONE, -SLOPE * sp.cos(theta * x + phase)),
+        ending(CURVATURE_OF_ONE, -SLOPE * sp.cos(theta * x + phase)),
+        ending(maxima.SUPPORT, HUNDRED * kappa * maxima.TILT),
+        ending(maxima.FASTER, kappa * rho),
+        ending(maxima.FASTER, kappa),
+        ending(maxima.NEAR_CREST, HUNDRED * beta),
+        *(replace(maxima.NEAR_CREST, hypotheses=maxima.NEAR_CREST.hypotheses[:k]) for k in (2, 3)),
+        ending(maxima.ROOT_OF_SQUARES, HUNDRED),
+        ending(counterexamples.ANY_FACTOR[0], sp.Rational(1, 101)),
+        replace(counterexamples.ANY_FACTOR[2], start=sp.Integer(700)),
+        replace(
+            counterexamples.ANY_FACTOR[1], hypotheses=counterexamples.ANY_FACTOR[1].hypotheses[1:]
         ),
-        replace(proof.SHARP_CREST, hypotheses=proof.SHARP_CREST.hypotheses[1:]),
-        replace(proof.SHARP_TROUGH, hypotheses=proof.SHARP_TROUGH.hypotheses[:-1]),
-        replace(proof.NO_EDGE, hypotheses=proof.NO_EDGE.hypotheses[:1]),
-        replace(proof.SHORT, hypotheses=proof.SHORT.hypotheses[:-1]),
-        replace(proof.BAND_START, hypotheses=proof.BAND_START.hypotheses[:1]),
-        replace(proof.WRONG_WAY, hypotheses=proof.WRONG_WAY.hypotheses[:-1]),
-        replace(proof.TROUGH_NEEDS, hypotheses=proof.TROUGH_NEEDS.hypotheses[1:]),
-        replace(proof.TWO_ARCS, hypotheses=proof.SIDES[:1] + proof.SIDES[2:]),
+        *(
+            replace(derivation, hypotheses=derivation.hypotheses[:count])
+            for derivation, count in zip(sharpness.spaced(1), (0, 0, 1, 1, 0, 1), strict=True)
+        ),
+        ending(sharpness.spaced(-1)[-1], sharpness.spaced(1)[-1].end),
+        ending(discrete.NEAR_CREST, HUNDRED * discrete.NEAR_CREST.end),
+        ending(discrete.NEAR_TROUGH, HUNDRED * discrete.NEAR_TROUGH.end),
+        replace(discrete.NEAR_TROUGH, hypotheses=discrete.NEAR_TROUGH.hypotheses[:-2]),
+        ending(discrete.rest(discrete.DRIFT_NEXT, "next"), discrete.SLOW),
+        *(
+            replace(derivation, hypotheses=derivation.hypotheses[:1])
+            for derivation in (*discrete.AT_CREST, *discrete.AT_TROUGH)
+        ),
+        replace(discrete.NEXT_STILL, hypotheses=discrete.NEXT_STILL.hypotheses[:-1]),
+        ending(discrete.KAPPAS[1], HUNDRED * sp.sin(beta)),
+        discrete.attained_by_drift("trough", discrete.half + beta, beta - discrete.half, ())[1],
+        ending(discrete.TURN_NEXT, -discrete.TURN_NEXT.end),
+        ending(discrete.NOT_RISING, sp.sin(discrete.psi) - sp.Rational(1, 100)),
+        ending(sharpness.AGAINST, sp.Rational(1, 100)),
+        ending(
+            discrete.TWO_ARCS,
+            discrete.CREST_FACTOR * (discrete.CREST_FACTOR + discrete.TROUGH_FACTOR),
+        ),
+        replace(maxima.SHARP_CREST, hypotheses=maxima.SHARP_CREST.hypotheses[1:]),
+        replace(maxima.SHARP_TROUGH, hypotheses=maxima.SHARP_TROUGH.hypotheses[:-1]),
+        replace(maxima.NO_EDGE, hypotheses=maxima.NO_EDGE.hypotheses[:1]),
+        replace(maxima.SHORT, hypotheses=maxima.SHORT.hypotheses[:-1]),
+        replace(maxima.BAND_START, hypotheses=maxima.BAND_START.hypotheses[:1]),
+        replace(sharpness.WRONG_WAY, hypotheses=sharpness.WRONG_WAY.hypotheses[:-1]),
+        replace(discrete.TROUGH_NEEDS, hypotheses=discrete.TROUGH_NEEDS.hypotheses[1:]),
+        replace(discrete.TWO_ARCS, hypotheses=discrete.SIDES[:1] + discrete.SIDES[2:]),
     ],
 )
 def test_an_error_in_a_derivation_leaves_it_open(wrong):
@@ -96,47 +155,49 @@ def test_an_error_in_a_derivation_leaves_it_open(wrong):
 
 
 def test_the_drift_of_the_dominant_channel_counts():
-    competitor = proof.of_a_competitor(proof.NEXT, "next")
+    competitor = discrete.of_a_competitor(discrete.NEXT, "next")
     assert competitor.ok
-    assert not ending(competitor, AUXILIARY["slow_rotation"].subs(proof.minor, 1)).ok
-    part, size = proof.of_the_dominant(proof.NEXT, "next")
-    assert size.start == proof.lam * sp.Abs(part.end / proof.lam)
+    assert not ending(competitor, AUXILIARY["slow_rotation"].subs(minor, 1)).ok
+    part, size = discrete.of_the_dominant(discrete.NEXT, "next")
+    assert size.start == lam * sp.Abs(part.end / lam)
     assert not ending(size, HUNDRED * AUXILIARY["neighbour_drift"]).ok
 
 
-@pytest.mark.parametrize("row", [proof.SHORT_ROW, proof.LONG_ROW, proof.OFF_CENTRE])
+@pytest.mark.parametrize(
+    "row", [counterexamples.SHORT_ROW, sharpness.LONG_ROW, discrete.OFF_CENTRE]
+)
 def test_a_row_with_other_sizes_is_no_instance(row):
     (frequency, size, phase), *others = row.channels
     wrong = Row(((frequency, size * sp.Rational(101, 100), phase), *others))
-    place = sp.Rational(151, 100) if row is proof.OFF_CENTRE else sp.Integer(1)
+    place = sp.Rational(151, 100) if row is discrete.OFF_CENTRE else sp.Integer(1)
     assert all(step.step().evidence.ok for step in row.maximum(place))
     assert not all(step.step().evidence.ok for step in wrong.maximum(place))
 
 
 def test_two_maxima_need_both_shares():
-    assert not all(step.step().evidence.ok for step in proof.TWO_TOPS.enough())
-    slower = Row((proof.TWO_TOPS.channels[0], proof.TWO_TOPS.channels[2]))
+    assert not all(step.step().evidence.ok for step in sharpness.TWO_TOPS.enough())
+    slower = Row((sharpness.TWO_TOPS.channels[0], sharpness.TWO_TOPS.channels[2]))
     assert all(step.step().evidence.ok for step in slower.enough())
 
 
 def test_kappa_of_a_row_follows_the_definition():
-    for row, expected in ((proof.DISCRETE, 0.5), (proof.IN_TROUGH, np.sqrt(0.5))):
+    for row, expected in ((discrete.DISCRETE, 0.5), (discrete.IN_TROUGH, np.sqrt(0.5))):
         star, *others = [tuple(float(part) for part in channel) for channel in row.channels]
         turned = sum(2 * np.sin(f / 2) * size for f, size, _ in others)
         assert turned / (2 * np.sin(star[0] / 2) * star[1]) == pytest.approx(expected, abs=1e-15)
-        assert float(proof.kappa_at(row)) == pytest.approx(expected, abs=1e-15)
+        assert float(discrete.kappa_at(row)) == pytest.approx(expected, abs=1e-15)
 
 
 def test_maxima_are_found_where_they_are():
     frequency, energy = np.array([0.5, 0.2]), np.array([1.0, 0.0])
-    assert proof.maxima(frequency, energy, np.array([0.3, 0.0]), 0) == pytest.approx([-0.6])
-    channels = proof.TWO_TOPS.channels
+    assert attacks.maxima(frequency, energy, np.array([0.3, 0.0]), 0) == pytest.approx([-0.6])
+    channels = sharpness.TWO_TOPS.channels
     values = [np.array([float(part) for part in parts]) for parts in zip(*channels, strict=True)]
     values[2] = values[2] + values[0] * (10 + 0.67 * 1.5)
     values[2][0] = 0.0
-    assert len(proof.maxima(*values, 0)) == 2
+    assert len(attacks.maxima(*values, 0)) == 2
     values[1][1] = 0.0  # without the faster competitor
-    assert len(proof.maxima(*values, 0)) == 1
+    assert len(attacks.maxima(*values, 0)) == 1
 
 
 @pytest.mark.parametrize("attack", PROOF.attacks, ids=lambda attack: attack.name)
@@ -153,7 +214,7 @@ def test_an_attack_breaks_a_constant_that_is_too_small(name, monkeypatch):
 
 def test_an_attack_breaks_a_condition_that_is_too_weak(monkeypatch):
     # kappa < 1 alone: the condition at v = 0
-    monkeypatch.setattr(proof, "DIRECTIONS", np.zeros(1))
+    monkeypatch.setattr(attacks, "DIRECTIONS", np.zeros(1))
     assert run_attack(PROOF.attacks[2], starts=6).best >= 2
 
 

@@ -6,29 +6,53 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import proposition_4_1 as module
+from proofs import (
+    proposition_4_1_before_rope,
+    proposition_4_1_cosine,
+    proposition_4_1_counterexamples,
+    proposition_4_1_softmax,
+    proposition_4_1_two_sided,
+)
 from proofs.attack import run_attack
 from proofs.derivation import Derivation
-from proofs.proposition_4_1 import (
-    BEFORE_LOWER,
-    BEFORE_LOWER_SHARP,
-    BEFORE_UPPER,
-    BEFORE_UPPER_SHARP,
-    EQUAL_KEYS,
-    OPPOSITE_KEYS,
-    OSCILLATION_ABOVE,
-    OSCILLATION_BELOW,
-    PROOF,
-    SIMILAR_IS_ENOUGH,
-    SIMILAR_IS_NEEDED,
-    TWO_SIDED_LOWER,
-    TWO_SIDED_UPPER,
+from proofs.proposition_4_1 import PROOF
+from proofs.proposition_4_1_attacks import (
+    after_rope,
     before_attack,
     cosine_attack,
     oscillation_attack,
     two_sided_attack,
 )
+from proofs.proposition_4_1_before_rope import (
+    BEFORE_LOWER,
+    BEFORE_LOWER_ATTAINED,
+    BEFORE_LOWER_SHARP,
+    BEFORE_UPPER,
+    BEFORE_UPPER_ATTAINED,
+    BEFORE_UPPER_SHARP,
+    ONE_STEP,
+    POSITIVE,
+    WITHOUT_TURN,
+)
+from proofs.proposition_4_1_cosine import (
+    SIMILAR_IS_ENOUGH,
+    SIMILAR_IS_ENOUGH_ATTAINED,
+    SIMILAR_IS_NEEDED,
+    SIMILAR_IS_NEEDED_ATTAINED,
+)
+from proofs.proposition_4_1_softmax import OPPOSITE_KEYS, OSCILLATION_ABOVE, OSCILLATION_BELOW
+from proofs.proposition_4_1_two_sided import (
+    CHANNEL_CHANGE,
+    EQUAL_KEYS,
+    HOUSEHOLDER,
+    LONGEST_ALONG_STEP,
+    ORTHOGONAL_KEYS,
+    TWO_SIDED_LOWER,
+    TWO_SIDED_UPPER,
+)
 from proofs.witness import Chosen
+from tappa_theory.separable import evaluate
+from tappa_theory.shift_identity import theta
 from tappa_theory.theorems.proposition_4_1 import (
     KEYS,
     LOWER,
@@ -55,7 +79,18 @@ BOUNDS = {
     "enough": SIMILAR_IS_ENOUGH,
     "needed": SIMILAR_IS_NEEDED,
 }
-SHARP = (EQUAL_KEYS, *BEFORE_LOWER_SHARP, BEFORE_UPPER_SHARP, OPPOSITE_KEYS)
+SHARP = (
+    EQUAL_KEYS,
+    LONGEST_ALONG_STEP,
+    ORTHOGONAL_KEYS,
+    BEFORE_LOWER_ATTAINED,
+    BEFORE_UPPER_ATTAINED,
+    *BEFORE_LOWER_SHARP,
+    BEFORE_UPPER_SHARP,
+    OPPOSITE_KEYS,
+    SIMILAR_IS_ENOUGH_ATTAINED,
+    SIMILAR_IS_NEEDED_ATTAINED,
+)
 
 
 @pytest.mark.parametrize("claim", PROOF.claims, ids=lambda claim: claim.id)
@@ -108,6 +143,11 @@ def test_no_witness_attains_another_value(derivation):
         wrong[number] = replace(link, right=link.right * sp.Rational(101, 100))
         assert not replace(derivation, links=tuple(wrong)).ok
     for number, choice in enumerate(derivation.hypotheses):
+        if not isinstance(choice, Chosen):
+            kept = tuple(h for h in derivation.hypotheses if h is not choice)
+            # that kappa is not 0 is not missed: it cancels before anything divides by it
+            assert not isinstance(choice, sp.Eq) or not replace(derivation, hypotheses=kept).ok
+            continue
         symbol, value = choice.args
         changed = list(derivation.hypotheses)
         changed[number] = Chosen(symbol, 2 * value)
@@ -126,14 +166,59 @@ def test_the_equal_keys_attain_both_sides():
 
 def test_the_witnesses_before_rope_attain_the_registry():
     for derivation in BEFORE_LOWER_SHARP:
-        assert derivation.proves(module.ONE_STEP, "=", LOWER_BEFORE)
-    assert BEFORE_UPPER_SHARP.proves(module.ONE_STEP, "=", UPPER_BEFORE)
+        assert derivation.proves(ONE_STEP, "=", LOWER_BEFORE)
+    assert BEFORE_UPPER_SHARP.proves(ONE_STEP, "=", UPPER_BEFORE)
 
 
-def test_every_derivation_of_the_module_is_part_of_a_claim():
+def householder(step):
+    """Orthogonal rows, all with the same product with the step."""
+    goal = np.full(len(step), np.linalg.norm(step) / np.sqrt(len(step)))
+    normal = step - goal
+    return np.eye(len(step)) - 2 * np.outer(normal, normal) / (normal @ normal)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 32])
+def test_the_lower_side_before_rope_is_attained_in_every_dimension(channels):
+    random = np.random.default_rng(channels)
+    theta = random.uniform(0, np.pi, channels)
+    old = random.standard_normal(channels) + 1j * random.standard_normal(channels)
+    gamma, kappa = 0.7, 1.3
+    new = old - (1 + gamma) * (1 - np.exp(-1j * theta)) * old
+    step = after_rope(new, 6, theta) - after_rope(old, 5, theta)
+    keys = kappa * householder(step)
+    turned = np.sqrt(np.sum(4 * np.sin(theta / 2) ** 2 * np.abs(old) ** 2))
+    values = {"lambda": 1.0, "sigma": np.linalg.svd(keys, compute_uv=False)[-1]}
+    values |= {"n": 2 * channels, "step_before": np.linalg.norm(new - old), "turned": turned}
+    allowed = evaluate(LOWER_BEFORE, {name: np.asarray(v) for name, v in values.items()})
+    assert np.max(np.abs(keys @ step)) == pytest.approx(float(allowed), rel=1e-12)
+    assert float(allowed) > 0.01
+
+
+def test_what_joins_the_sides_to_the_logits_and_what_the_witnesses_need():
+    assert CHANNEL_CHANGE.ok
+    assert CHANNEL_CHANGE.start.subs(theta, 0) != CHANNEL_CHANGE.start
+    right = CHANNEL_CHANGE.links[-1]
+    wrong = (CHANNEL_CHANGE.links[0], replace(right, right=right.right.subs(theta, -theta)))
+    assert not replace(CHANNEL_CHANGE, links=wrong).ok
+    for derivation in (HOUSEHOLDER, POSITIVE, WITHOUT_TURN):
+        assert derivation.ok
+        for dropped in derivation.hypotheses:
+            kept = tuple(h for h in derivation.hypotheses if h is not dropped)
+            assert not replace(derivation, hypotheses=kept).ok, dropped
+
+
+def test_every_derivation_of_a_module_is_part_of_a_claim():
     claimed = {id(d) for claim in PROOF.claims for d in claim.derivations}
-    names = {name for name, v in vars(module).items() if isinstance(v, Derivation)}
-    lost = {name for name in names if id(getattr(module, name)) not in claimed}
+    modules = (
+        proposition_4_1_two_sided,
+        proposition_4_1_before_rope,
+        proposition_4_1_softmax,
+        proposition_4_1_cosine,
+        proposition_4_1_counterexamples,
+    )
+    named = [(name, v) for module in modules for name, v in vars(module).items()]
+    lost = {name for name, v in named if isinstance(v, Derivation) and id(v) not in claimed}
+    assert len(claimed) > 25
     assert lost <= {"LOW_BELOW_TOP"}
 
 

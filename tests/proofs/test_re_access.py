@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import re_access
+from proofs import re_access_attacks as attacks
+from proofs import re_access_column as column
+from proofs import re_access_turn as turn
 from proofs.attack import run_attack
 from proofs.claims import Exact
-from proofs.re_access import PROOF, turned
+from proofs.re_access import PROOF
+from proofs.re_access_turn import turned
 from tappa_theory.separable import evaluate
 from tappa_theory.shift_identity import QUERY_DRIFT, lam, rotation_residual, theta, w, w_u, z, z_s
 from tappa_theory.theorems.re_access import (
@@ -17,6 +20,7 @@ from tappa_theory.theorems.re_access import (
     ARC_EXACT,
     ARC_LINEAR,
     ARC_ONE_NORM,
+    ARC_ONE_NORM_LINEAR,
     CHORD,
     GAP,
     KEY_BOUND,
@@ -50,12 +54,13 @@ def test_the_claim_is_certified(name):
 
 def test_the_theorem_is_repaired_and_every_bound_is_the_registrys():
     assert PROOF.verdict == "repaired"
-    assert re_access.BOTH.proves(re_access.psi, "<=", turned(THEOREM.auxiliary["arc"]))
-    assert re_access.LINEAR.proves(re_access.psi, "<=", turned(THEOREM.auxiliary["arc_linear"]))
-    assert re_access.EXACT_TURN.proves(re_access.psi, "=", turned(THEOREM.auxiliary["arc_exact"]))
-    assert re_access.ONE.proves(re_access.psi, "<=", turned(THEOREM.auxiliary["arc_one_norm"]))
-    assert re_access.ONE_STEP.links[1].right == THEOREM.bound.subs(w_u, w)
-    assert re_access.TAU_STEPS.links[1].right == THEOREM.auxiliary["several_steps"].subs(w_u, w)
+    assert PROOF.proving_the_bound() == ("one_step",)
+    assert turn.BOTH.proves(turn.psi, "<=", turned(THEOREM.auxiliary["arc"]))
+    assert turn.LINEAR.proves(turn.psi, "<=", turned(THEOREM.auxiliary["arc_linear"]))
+    assert turn.EXACT_TURN.proves(turn.psi, "=", turned(THEOREM.auxiliary["arc_exact"]))
+    assert turn.ONE.proves(turn.psi, "<=", turned(THEOREM.auxiliary["arc_one_norm"]))
+    assert column.ONE_STEP.end == THEOREM.bound.subs(w_u, w)
+    assert column.TAU_STEPS.end == THEOREM.auxiliary["several_steps"].subs(w_u, w)
 
 
 def test_a_turn_of_a_complex_number_is_what_the_symbols_say():
@@ -75,17 +80,17 @@ def test_a_turn_of_a_complex_number_is_what_the_symbols_say():
     ("derivation", "wrong"),
     [
         # the published step in place of its repair
-        (re_access.BOTH, turned(CHORD / RADIUS)),
-        (re_access.LINEAR, turned(CHORD / RADIUS)),
-        (re_access.ONE, turned(CHORD / RADIUS)),
+        (turn.BOTH, turned(CHORD / RADIUS)),
+        (turn.LINEAR, turned(CHORD / RADIUS)),
+        (turn.ONE, turned(CHORD / RADIUS)),
         # a constant off by 1%
-        (re_access.BOTH, turned(2 * sp.asin(sp.Min(1, CHORD / (sp.Rational(202, 100) * RADIUS))))),
-        (re_access.BOTH, turned(sp.Rational(99, 100) * ARC)),
-        (re_access.LINEAR, turned(sp.Rational(99, 100) * ARC_LINEAR)),
-        (re_access.ONE, turned(sp.asin(sp.Rational(99, 100) * CHORD / RADIUS))),
+        (turn.BOTH, turned(2 * sp.asin(sp.Min(1, CHORD / (sp.Rational(202, 100) * RADIUS))))),
+        (turn.BOTH, turned(sp.Rational(99, 100) * ARC)),
+        (turn.LINEAR, turned(sp.Rational(99, 100) * ARC_LINEAR)),
+        (turn.ONE, turned(sp.asin(sp.Rational(99, 100) * CHORD / RADIUS))),
         # a sign
         (
-            re_access.EXACT_TURN,
+            turn.EXACT_TURN,
             turned(
                 2
                 * sp.asin(
@@ -96,13 +101,13 @@ def test_a_turn_of_a_complex_number_is_what_the_symbols_say():
             ),
         ),
         # the sharper of the two arcs where it does not hold
-        (re_access.ONE, turned(ARC)),
+        (turn.ONE, turned(ARC)),
         # half of what a turn can change
-        (re_access.ONE_STEP, QUERY_DRIFT.subs(w_u, w) + rotation_residual(theta) / 2),
-        (re_access.ONE_STEP, QUERY_DRIFT.subs(w_u, w)),
-        (re_access.TAU_STEPS, QUERY_DRIFT.subs(w_u, w) + rotation_residual(theta)),
-        (re_access.COLUMN_SHARP, re_access.COLUMN_SHARP.end * sp.Rational(101, 100)),
-        (re_access.COLUMN_SHARP_RESONANT, re_access.COLUMN_SHARP_RESONANT.end + lam),
+        (column.ONE_STEP, QUERY_DRIFT.subs(w_u, w) + rotation_residual(theta) / 2),
+        (column.ONE_STEP, QUERY_DRIFT.subs(w_u, w)),
+        (column.TAU_STEPS, QUERY_DRIFT.subs(w_u, w) + rotation_residual(theta)),
+        (column.COLUMN_SHARP, column.COLUMN_SHARP.end * sp.Rational(101, 100)),
+        (column.COLUMN_SHARP_RESONANT, column.COLUMN_SHARP_RESONANT.end + lam),
     ],
 )
 def test_a_wrong_end_is_not_certified(derivation, wrong):
@@ -115,14 +120,14 @@ def test_a_wrong_end_is_not_certified(derivation, wrong):
     [
         (derivation, index)
         for derivation in (
-            re_access.BOTH,
-            re_access.LINEAR,
-            re_access.ONE,
-            re_access.STAYS_AHEAD,
+            turn.BOTH,
+            turn.LINEAR,
+            turn.ONE,
+            column.STAYS_AHEAD,
         )
         for index, _ in enumerate(derivation.hypotheses)
         # the angle is not negative by its symbol too
-        if derivation.hypotheses[index] != re_access.UP_TO_PI[0]
+        if derivation.hypotheses[index] != turn.UP_TO_PI[0]
     ],
 )
 def test_every_hypothesis_is_needed(derivation, index):
@@ -130,7 +135,7 @@ def test_every_hypothesis_is_needed(derivation, index):
 
 
 def test_a_gap_must_exceed_both_bounds():
-    ahead = re_access.STAYS_AHEAD
+    ahead = column.STAYS_AHEAD
     lead = ahead.hypotheses[-1].lhs
     for wrong in (
         sp.Ge(lead, GAP, evaluate=False),
@@ -139,6 +144,35 @@ def test_a_gap_must_exceed_both_bounds():
     ):
         kept = (*ahead.hypotheses[:-1], wrong)
         assert not dataclasses.replace(ahead, hypotheses=kept).ok
+
+
+@pytest.mark.parametrize(
+    ("derivation", "wrong"),
+    [
+        (turn.ONE_LINEAR, turned(sp.Rational(99, 100) * ARC_ONE_NORM_LINEAR)),
+        (turn.ONE_NEAR, turned(ARC_ONE_NORM_LINEAR / 4)),
+        (turn.OPPOSITE, turn.OPPOSITE.end + 1),
+        (turn.SMALL_TURNS, turn.SMALL_TURNS.end * sp.Rational(99, 100)),
+        (turn.CHORD_OVER_NORM, turn.psi),
+        (column.TAU_FOLD, column.TAU_FOLD.end * sp.Rational(99, 100)),
+        (column.LEAD, 2 * column.LEAD.end),
+        (column.LEAD_TOGETHER, column.LEAD_TOGETHER.end / 2),
+        (column.SEPARATE_IS_LARGER, column.SEPARATE_IS_LARGER.end * sp.Rational(99, 100)),
+    ],
+)
+def test_what_joins_the_parts_has_no_other_end(derivation, wrong):
+    assert derivation.ok
+    assert not ending(derivation, wrong).ok
+
+
+def test_the_turn_of_one_norm_and_the_gap_of_both_keys_are_the_registrys():
+    parts = THEOREM.auxiliary
+    assert turn.ONE_LINEAR.proves(turn.psi, "<=", turned(parts["arc_one_norm_linear"]))
+    assert column.LEAD_TOGETHER.end == parts["gap_together"]
+    assert column.SEPARATE_IS_LARGER.start == parts["gap_together"]
+    for dropped in turn.ONE_FAR.hypotheses:
+        assert not without(turn.ONE_FAR, dropped).ok
+    assert not without(column.TAU_FOLD, *column.TAU_FOLD.hypotheses).ok
 
 
 def test_instances_are_decided_and_not_believed():
@@ -159,10 +193,10 @@ def test_no_attack_gets_above_and_every_one_reaches_the_bound(attack):
 
 
 ATTACKS = {
-    "column": (re_access.column_attack, SEVERAL_STEPS),
-    "arc": (lambda bound, name: re_access.arc_attack(name, bound, 1e-7), ARC),
-    "linear": (lambda bound, name: re_access.arc_attack(name, bound, 1e-7), ARC_LINEAR),
-    "gap": (re_access.gap_attack, GAP),
+    "column": (attacks.column_attack, SEVERAL_STEPS),
+    "arc": (lambda bound, name: attacks.arc_attack(name, bound, 1e-7), ARC),
+    "linear": (lambda bound, name: attacks.arc_attack(name, bound, 1e-7), ARC_LINEAR),
+    "gap": (attacks.gap_attack, GAP),
 }
 
 
@@ -177,7 +211,7 @@ def test_an_attack_notices_a_bound_that_is_off_by_a_hundredth(name, factor):
 
 def test_an_attack_breaks_the_published_step():
     bound = CHORD / RADIUS
-    found = run_attack(re_access.arc_attack("published", bound, 1e-7), starts=2)
+    found = run_attack(attacks.arc_attack("published", bound, 1e-7), starts=2)
     assert not found.ok
     assert found.best == pytest.approx(np.pi / 2, rel=1e-6)
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import sequential
+from proofs import sequential_attacks as attacks
+from proofs import sequential_attained as attained
+from proofs import sequential_diagonal as diagonal
+from proofs import sequential_supremum as supremum
 from proofs.attack import run_attack
 from proofs.sequential import PROOF
 from tappa_theory.separable import evaluate
@@ -26,7 +29,7 @@ from tappa_theory.theorems.sequential import (
 )
 
 CLAIMS = {claim.id: claim for claim in PROOF.claims}
-A, B = sequential.A, sequential.B
+A, B = supremum.A, supremum.B
 
 
 def ending(derivation, end, index=-1):
@@ -50,48 +53,55 @@ def test_the_claim_is_certified(name):
 
 def test_the_theorem_holds_and_every_bound_is_the_registrys():
     assert PROOF.verdict == "holds"
-    assert sequential.ONE_STEP.links[1].right == THEOREM.bound
-    assert sequential.SEVERAL.links[1].right == THEOREM.auxiliary["several_steps"]
-    assert sequential.PAIR.end == THEOREM.published.bound
-    assert sequential.PAIR.end == THEOREM.auxiliary["constant"] * EPSILON
-    assert sequential.NEVER_REACHED.end == THEOREM.auxiliary["global_constant"] * EPSILON
-    assert sequential.NEVER_REACHED.relation == "<"
-    supremum = THEOREM.auxiliary["supremum"]
-    named = supremum.xreplace({QUERY_ANGLE: A, KEY_ANGLE: B})
+    assert diagonal.ONE_STEP.end == THEOREM.bound
+    assert diagonal.SEVERAL.end == THEOREM.auxiliary["several_steps"]
+    assert diagonal.PAIR.end == THEOREM.published.bound
+    assert diagonal.PAIR.end == THEOREM.auxiliary["constant"] * EPSILON
+    assert supremum.NEVER_REACHED.end == THEOREM.auxiliary["global_constant"] * EPSILON
+    assert supremum.NEVER_REACHED.relation == "<"
+    named = THEOREM.auxiliary["supremum"].xreplace({QUERY_ANGLE: A, KEY_ANGLE: B})
     assert not named.has(sp.asin)
     assert named.free_symbols == {A, B, lam, QUERY_NORM_MAX, KEY_NORM_MAX}
     for derivation in (
-        sequential.SMALL_STEPS,
-        sequential.LARGE_STEPS,
-        sequential.ATTAINED_SMALL,
-        sequential.ATTAINED_LARGE,
+        supremum.SMALL_STEPS,
+        supremum.LARGE_STEPS,
+        attained.ATTAINED_SMALL,
+        attained.ATTAINED_LARGE,
+        attained.BEST,
     ):
         assert derivation.end == named
-    assert sequential.SMALL_STEPS.start == sequential.LARGE_STEPS.start == sequential.START
+    assert supremum.SMALL_STEPS.start == supremum.LARGE_STEPS.start == supremum.START
 
 
 @pytest.mark.parametrize(
     ("derivation", "wrong", "index"),
     [
-        (sequential.ONE_STEP, QUERY_DRIFT, -1),
-        (sequential.ONE_STEP, QUERY_DRIFT + KEY_DRIFT / 2, -1),
-        (sequential.AFTER_ROPE, QUERY_DRIFT + KEY_DRIFT, -1),
-        (sequential.DIAGONAL_SHARP, sequential.DIAGONAL_SHARP.end * sp.Rational(101, 100), -1),
+        (diagonal.ONE_STEP, QUERY_DRIFT, -1),
+        (diagonal.ONE_STEP, QUERY_DRIFT + KEY_DRIFT / 2, -1),
+        (diagonal.NO_TURN, KEY_DRIFT, -1),
+        (diagonal.CANCELS, 2 * diagonal.CHANGE, -1),
+        (diagonal.CANCELS, diagonal.CANCELS.links[0].right / 2, 0),
+        (diagonal.SEVERAL_DRIFTS, sp.Rational(99, 100) * diagonal.SEVERAL_DRIFTS.end, -1),
+        (diagonal.CHANGES_SUM, diagonal.times * diagonal.D_1, -1),
+        (diagonal.PAIR_SHARP_SUM, sp.Rational(101, 100) * CONSTANT * EPSILON, -1),
+        (diagonal.AFTER_ROPE, QUERY_DRIFT + KEY_DRIFT, -1),
+        (diagonal.DIAGONAL_SHARP, diagonal.DIAGONAL_SHARP.end * sp.Rational(101, 100), -1),
         # C of a pair: 1% less, one norm left out, the wrong step
-        (sequential.PAIR, sp.Rational(99, 100) * CONSTANT * EPSILON, -1),
-        (sequential.PAIR, lam * KEY_NORM_U * EPSILON, -1),
-        (sequential.PAIR, lam * sp.Max(KEY_NORM_U, QUERY_NORM) * EPSILON, -1),
-        (sequential.PAIR, CONSTANT * sp.Min(*EPSILON.args), -1),
+        (diagonal.PAIR, sp.Rational(99, 100) * CONSTANT * EPSILON, -1),
+        (diagonal.PAIR, lam * KEY_NORM_U * EPSILON, -1),
+        (diagonal.PAIR, lam * sp.Max(KEY_NORM_U, QUERY_NORM) * EPSILON, -1),
+        (diagonal.PAIR, CONSTANT * sp.Min(*EPSILON.args), -1),
         # the supremum: 1% less, always capped, never capped
-        (sequential.LARGE_STEPS, sp.Rational(99, 100) * sequential.CAPPED, 1),
-        (sequential.SMALL_STEPS, sp.Rational(99, 100) * sequential.CAPPED * sp.sin(A + B), 3),
-        (sequential.SMALL_STEPS, sequential.CAPPED * sp.sin(A) * sp.sin(B), 3),
-        (sequential.SMALL_STEPS, sequential.CAPPED, -1),
-        (sequential.LARGE_STEPS, sequential.CAPPED * sp.sin(A + B), -1),
-        (sequential.ATTAINED_SMALL, sp.Rational(101, 100) * sequential.SUPREMUM_NAMED, -1),
+        (supremum.LARGE_STEPS, sp.Rational(99, 100) * supremum.CAPPED, 2),
+        (supremum.SMALL_STEPS, sp.Rational(99, 100) * supremum.CAPPED * sp.sin(A + B), 4),
+        (supremum.SMALL_STEPS, supremum.CAPPED * sp.sin(A) * sp.sin(B), 4),
+        (supremum.SMALL_STEPS, supremum.CAPPED, -1),
+        (supremum.LARGE_STEPS, supremum.CAPPED * sp.sin(A + B), -1),
+        (attained.ATTAINED_SMALL, sp.Rational(101, 100) * supremum.SUPREMUM_NAMED, -1),
+        (attained.BEST, sp.Rational(101, 100) * supremum.SUPREMUM_NAMED, -1),
         # one constant: too small
-        (sequential.NEVER_REACHED, sp.Rational(99, 100) * GLOBAL_CONSTANT * EPSILON, -1),
-        (sequential.NEVER_REACHED, lam * sp.Max(QUERY_NORM_MAX, KEY_NORM_MAX) * EPSILON, -1),
+        (supremum.NEVER_REACHED, sp.Rational(99, 100) * GLOBAL_CONSTANT * EPSILON, -1),
+        (supremum.NEVER_REACHED, lam * sp.Max(QUERY_NORM_MAX, KEY_NORM_MAX) * EPSILON, -1),
     ],
 )
 def test_a_wrong_term_is_not_certified(derivation, wrong, index):
@@ -100,17 +110,26 @@ def test_a_wrong_term_is_not_certified(derivation, wrong, index):
 
 
 @pytest.mark.parametrize(
-    ("name", "index"),
+    ("derivation", "index"),
     [
-        (name, index)
-        for name in ("PAIR", "PARALLELOGRAM", "LARGE_STEPS", "SMALL_STEPS", "NEVER_REACHED", "BEST")
-        for index, _ in enumerate(getattr(sequential, name).hypotheses)
+        (derivation, index)
+        for derivation in (
+            diagonal.PAIR,
+            diagonal.NO_TURN,
+            diagonal.CHANGES_SUM,
+            supremum.PARALLELOGRAM,
+            supremum.LARGE_STEPS,
+            supremum.SMALL_STEPS,
+            supremum.NEVER_REACHED,
+            attained.BEST,
+        )
+        for index, _ in enumerate(derivation.hypotheses)
         # how far the steps go plays no part where the cap is reached
-        if not (name == "LARGE_STEPS" and index in (8, 9))
+        if not (derivation is supremum.LARGE_STEPS and index in (9, 10))
     ],
 )
-def test_every_hypothesis_is_needed(name, index):
-    assert not without(getattr(sequential, name), index).ok
+def test_every_hypothesis_is_needed(derivation, index):
+    assert not without(derivation, index).ok
 
 
 def test_the_registrys_supremum_lies_below_the_constant_and_meets_it_for_small_steps():
@@ -133,9 +152,9 @@ def test_no_attack_gets_above_and_every_one_reaches_the_bound(attack):
 
 
 ATTACKS = {
-    "constant": (sequential.pair_attack, CONSTANT * EPSILON),
-    "supremum": (sequential.pair_attack, SUPREMUM),
-    "global": (sequential.small_steps_attack, GLOBAL_CONSTANT * EPSILON),
+    "constant": (attacks.pair_attack, CONSTANT * EPSILON),
+    "supremum": (attacks.pair_attack, SUPREMUM),
+    "global": (attacks.small_steps_attack, GLOBAL_CONSTANT * EPSILON),
 }
 
 
@@ -153,5 +172,5 @@ def test_an_attack_breaks_a_supremum_without_its_cap():
         sp.Min, lambda *parts: parts[-1] if sp.pi / 2 in parts else sp.Min(*parts)
     )
     assert uncapped != SUPREMUM
-    found = run_attack(sequential.pair_attack(uncapped, "uncapped"), starts=4)
+    found = run_attack(attacks.pair_attack(uncapped, "uncapped"), starts=4)
     assert found.best > 1.5

@@ -10,18 +10,23 @@ from proofs import shift_bound
 from proofs.attack import run_attack
 from proofs.derivation import Derivation
 from proofs.shift_bound import (
+    ALIGNED,
     ALONG,
-    BEST_OF_FOUR,
+    BETTER_DRIFT,
     CHANNEL,
     IDENTITY,
+    LEAST_ENERGY,
     MODULUS,
     NEVER_WEAKER,
     ORDERS,
+    OTHER_ORDERS,
     POLAR,
     PROOF,
     SHARP,
     SHARP_RESONANT,
     TIGHTER,
+    TURNED_ALIKE,
+    UNIT_TURN,
     WITNESS,
     shift_attack,
 )
@@ -82,7 +87,7 @@ def test_no_other_constant_is_certified(term, factor):
     wrong = BOUND + (factor - 1) * term
     assert not with_end(CHANNEL, wrong).ok
     assert not with_end(SHARP, wrong).ok
-    for order in ORDERS:
+    for order in OTHER_ORDERS:
         assert not with_end(order, order.end - term).ok
 
 
@@ -95,11 +100,37 @@ def test_a_wrong_sign_or_angle_of_the_identity_is_seen():
     assert not with_end(MODULUS, half).ok
 
 
-def test_the_minima_need_all_four_orders_and_all_of_their_terms():
-    assert not with_end(BEST_OF_FOUR, sp.Rational(99, 100) * BEST_OF_FOUR.end).ok
-    for dropped in BEST_OF_FOUR.hypotheses:
-        kept = tuple(h for h in BEST_OF_FOUR.hypotheses if h != dropped)
-        assert not replace(BEST_OF_FOUR, hypotheses=kept).ok
+@pytest.mark.parametrize("least", [LEAST_ENERGY, BETTER_DRIFT], ids=("energy", "drift"))
+def test_the_minima_need_all_orders_and_all_of_their_terms(least):
+    assert least.ok
+    assert not with_end(least, sp.Rational(99, 100) * least.end).ok
+    for dropped in least.hypotheses:
+        kept = tuple(h for h in least.hypotheses if h != dropped)
+        assert not replace(least, hypotheses=kept).ok
+
+
+def test_the_six_orders_are_all_there_are():
+    assert len({order.bound for order in ORDERS}) == 6 == len(OTHER_ORDERS) + 1
+    for order in ORDERS:
+        assert sp.expand(sum(order.changes) - shift_bound.CHANGE) == 0
+    random = np.random.default_rng(4)
+    parts = random.standard_normal((4, 300)) + 1j * random.standard_normal((4, 300))
+    values = dict(zip(("z", "z_s", "w", "w_u"), parts, strict=True))
+    values |= {"theta": random.uniform(0, 1, 300), "s": np.asarray(3), "u": np.asarray(1)}
+    values |= {"lambda": np.asarray(1.0)}
+    bounds = np.array([evaluate(order.bound, values) for order in ORDERS])
+    assert np.allclose(evaluate(TIGHTER_BOUND, values), bounds.min(axis=0), rtol=1e-13)
+    # each of the six is the best one somewhere
+    assert set(bounds.argmin(axis=0)) == set(range(6))
+
+
+def test_a_turn_that_is_not_the_conjugate_does_not_align():
+    for derivation in (ALIGNED, UNIT_TURN):
+        for dropped in derivation.hypotheses:
+            kept = tuple(h for h in derivation.hypotheses if h != dropped)
+            assert not replace(derivation, hypotheses=kept).ok, dropped
+    assert ALIGNED.end == lam * sp.Abs(shift_bound.CHANGE)
+    assert not replace(TURNED_ALIKE, hypotheses=()).ok
 
 
 @pytest.mark.parametrize("symbol", [z, z_s], ids=str)
@@ -162,7 +193,15 @@ def test_every_derivation_of_the_module_is_part_of_a_claim():
         for name, value in vars(shift_bound).items()
         if isinstance(value, Derivation)
         and id(value) not in claimed
-        and name not in {"REAL_PART", "TRIANGLE_3", "BEST_OF_FOUR"}  # used as lemmas
+        and name
+        not in {
+            "REAL_PART",
+            "TRIANGLE_3",
+            "LEAST_ENERGY",
+            "BETTER_DRIFT",
+            "FIRST_OF_TWO",
+            "FIRST_OF_THREE",
+        }  # used as lemmas
     ]
     assert not lost
     assert lam.is_positive

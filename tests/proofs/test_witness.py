@@ -38,6 +38,9 @@ def test_only_the_named_symbols_are_replaced():
         (Chosen(z, x * w), Chosen(x, y)),  # by what comes later
         (Chosen(x, 1 / y),),  # y may be 0
         (Chosen(size, y),),  # y may be negative
+        (Chosen(x, sp.sqrt(y)),),  # and then has no root
+        (Chosen(x, sp.Max(0, 1 / y)),),
+        (Chosen(x, sp.log(size)),),
         (Chosen(x, z),),  # z may be complex
         (Chosen(x + 1, y),),
     ],
@@ -45,6 +48,19 @@ def test_only_the_named_symbols_are_replaced():
 def test_choices_that_mean_nothing_are_refused(given):
     assert AtChosen().certify(y, "=", y, chosen({w: z})).ok
     assert not AtChosen().certify(y, "=", y, given).ok
+
+
+def test_what_is_chosen_must_be_a_number_of_its_kind_by_the_hypotheses():
+    root = chosen({x: sp.sqrt(y)})
+    assert not AtChosen(by=Solver()).certify(sp.Integer(0), "<=", y, root).ok
+    assert not AtChosen(by=Solver()).certify(sp.Integer(0), "<=", x**2, root).ok
+    known = (sp.Ge(y, 0, evaluate=False), *root)
+    assert AtChosen(by=Solver()).certify(sp.Integer(0), "<=", x**2, known).ok
+    whole = sp.Symbol("k", integer=True)
+    assert not AtChosen().certify(whole, "=", y, chosen({whole: y})).ok
+    # a hypothesis that fails at the chosen values proves nothing
+    impossible = (sp.Gt(x, 1, evaluate=False), *chosen({x: sp.Integer(0)}))
+    assert not AtChosen(by=Solver()).certify(y, "<=", y - 1, impossible).ok
 
 
 def test_choices_are_written_as_definitions():

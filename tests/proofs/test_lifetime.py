@@ -1,0 +1,206 @@
+"""The lifetime's derivations, and that none of them certifies a smaller bound."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import sympy as sp
+
+from proofs import lifetime, lifetime_bounds, lifetime_sharpness
+from proofs.attack import run_attack
+from proofs.derivation import Derivation
+from proofs.lifetime import PROOF
+from proofs.lifetime_attacks import (
+    ATTACKS,
+    gap_attack,
+    margin_attack,
+    new_key_attack,
+    norms_attack,
+    steps_attack,
+)
+from proofs.lifetime_bounds import (
+    CHANGE,
+    MARGIN_LATER,
+    NORMS,
+    NORMS_WEAKER,
+    NOT_OVERTAKEN,
+    ONE_STEP,
+    OVERTAKING,
+    STAYS,
+    STEPS,
+    TOP_K,
+    TWICE_THE_BOUND,
+)
+from proofs.lifetime_sharpness import (
+    ACROSS,
+    SHARP_GAP,
+    SHARP_LEFT,
+    SHARP_MARGIN,
+    SHARP_NEW_KEY,
+    SHARP_STEPS,
+)
+from proofs.witness import chosen
+from tappa_theory.separable import evaluate
+from tappa_theory.shift_identity import z_s
+from tappa_theory.theorems.attention_distance import OSCILLATION
+from tappa_theory.theorems.lifetime import (
+    BY_NORMS,
+    BY_STEPS,
+    MARGIN,
+    MARGIN_CHANGE,
+    NEW_KEY,
+    STEP_OF,
+    THEOREM,
+)
+
+EXACT = [sp.Rational(99, 100), sp.Rational(101, 100)]
+
+
+def with_end(derivation, right):
+    """The derivation with another last term."""
+    links = (*derivation.links[:-1], replace(derivation.links[-1], right=right))
+    return replace(derivation, links=links)
+
+
+@pytest.mark.parametrize("claim", PROOF.claims, ids=lambda claim: claim.id)
+def test_every_claim_is_certified(claim):
+    assert claim.ok, [step for step in claim.steps() if not step.evidence.ok]
+
+
+def test_what_is_proved_is_what_the_registry_holds():
+    assert THEOREM.bound == MARGIN_CHANGE
+    assert CHANGE.proves(sp.Abs(MARGIN_LATER - MARGIN), "<=", THEOREM.bound)
+    assert not CHANGE.hypotheses
+    ends = {
+        "by_norms": NORMS,
+        "by_steps": STEPS,
+        "step": ONE_STEP,
+        "new_key": OVERTAKING,
+        "oscillation": TWICE_THE_BOUND,
+    }
+    for name, derivation in ends.items():
+        assert derivation.ok
+        assert derivation.end == THEOREM.auxiliary[name]
+    assert set(ends) | {"margin"} == set(THEOREM.auxiliary)
+    assert SHARP_MARGIN.proves(MARGIN - MARGIN_LATER, "=", MARGIN_CHANGE)
+    assert PROOF.proving_the_bound() == ("margin", "top_k")
+    assert PROOF.verdict == "holds"
+
+
+@pytest.mark.parametrize("factor", EXACT)
+def test_no_other_constant_is_certified(factor):
+    for sharp in (SHARP_MARGIN, SHARP_NEW_KEY, SHARP_STEPS, SHARP_GAP):
+        assert not with_end(sharp, factor * sharp.end).ok
+
+
+def test_a_smaller_constant_is_not_proved():
+    for bound in (CHANGE, NORMS, NORMS_WEAKER, OVERTAKING, TWICE_THE_BOUND, ONE_STEP):
+        assert not with_end(bound, EXACT[0] * bound.end).ok
+
+
+@pytest.mark.parametrize("derivation", [STAYS, NOT_OVERTAKEN, TOP_K, TWICE_THE_BOUND, STEPS])
+def test_every_hypothesis_is_needed(derivation):
+    for dropped in derivation.hypotheses:
+        kept = tuple(known for known in derivation.hypotheses if known != dropped)
+        assert not replace(derivation, hypotheses=kept).ok
+
+
+def test_an_oscillation_that_may_equal_the_gap_proves_nothing():
+    *others, strict = TOP_K.hypotheses
+    loose = sp.Le(strict.lhs, strict.rhs, evaluate=False)
+    assert not replace(TOP_K, hypotheses=(*others, loose)).ok
+
+
+def test_a_turned_witness_attains_nothing():
+    aside = {**ACROSS, z_s: sp.I * ACROSS[z_s]}
+    assert not replace(SHARP_MARGIN, hypotheses=chosen(aside)).ok
+    assert not with_end(SHARP_LEFT, -SHARP_LEFT.end).ok
+
+
+def test_the_runner_up_is_not_the_only_rival():
+    """The counterexample's numbers, through plain softmax order."""
+    query, later = np.array([1.0, 0.0]), np.array([1.0, 0.5])
+    keys = np.array([[1.0, 0.0], [0.9, 0.0], [0.0, 4.0]])
+    before, after = keys @ query, keys @ later
+    assert list(np.argsort(-before)) == [0, 1, 2]
+    assert np.argmax(after) == 2
+    changes = np.linalg.norm(later - query) * np.linalg.norm(keys - keys[0], axis=1)
+    margins = before[0] - before
+    assert changes[1] < margins[1]
+    assert changes[2] > margins[2]
+
+
+def test_a_certified_key_stays_on_top_of_random_rows():
+    random = np.random.default_rng(7)
+    certified, lost = 0, 0
+    for _ in range(300):
+        angle = random.uniform(0, 1, 4)
+        query, drift = (random.standard_normal(8).view(complex) for _ in range(2))
+        keys = random.standard_normal((12, 8)).view(complex)
+        later, t, s = query + 0.02 * drift, 20, 1
+        places = np.arange(12)
+
+        def row(q, at, keys=keys, places=places, angle=angle):
+            turns = np.exp(1j * (at - places)[:, None] * angle)
+            return (q * np.conj(keys) * turns).real.sum(axis=1)
+
+        before, after = row(query, t), row(later, t + s)
+        top = int(np.argmax(before))
+        values = {"z": query, "z_s": later, "w": keys[top], "w_u": keys, "theta": angle}
+        values |= {"s": np.asarray(s), "lambda": np.asarray(1.0)}
+        values |= {"u": (places - top)[:, None]}
+        bounds = evaluate(THEOREM.bound, values).sum(axis=1)
+        margins = before[top] - before
+        assert np.all(np.abs(after[top] - after - margins) <= bounds + 1e-12)
+        rivals = places != top
+        if np.all(bounds[rivals] < margins[rivals]):
+            certified += 1
+            lost += int(np.argmax(after)) != top
+    assert certified > 3
+    assert lost == 0
+
+
+WEAKER = [
+    (margin_attack, MARGIN_CHANGE),
+    (norms_attack, BY_NORMS),
+    (steps_attack, BY_STEPS),
+    (new_key_attack, NEW_KEY),
+    (gap_attack, OSCILLATION),
+]
+
+
+@pytest.mark.parametrize(("attack", "bound"), WEAKER, ids=lambda each: str(each)[:12])
+def test_an_attack_breaks_a_bound_that_is_too_small(attack, bound):
+    attacked = run_attack(attack(sp.Rational(98, 100) * bound, "weakened"), starts=1)
+    assert attacked.best > 1.005
+    assert not attacked.ok
+
+
+def test_an_attack_notices_a_bound_that_is_too_large():
+    attacked = run_attack(margin_attack(sp.Rational(101, 100) * MARGIN_CHANGE, "loose"), starts=1)
+    assert attacked.best < 0.995
+    assert not attacked.ok
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_the_attacks_take_the_degenerate_corners(attack):
+    assert all(attack.ratio(corner) <= 1 + attack.rounding for corner in attack.corners)
+    assert attack.ratio(np.zeros(attack.size)) == 0
+
+
+def test_every_derivation_is_part_of_a_claim():
+    claimed = {id(d) for claim in PROOF.claims for d in claim.derivations}
+    lost = [
+        name
+        for module in (lifetime, lifetime_bounds, lifetime_sharpness)
+        for name, value in vars(module).items()
+        if isinstance(value, Derivation)
+        and id(value) not in claimed
+        and name not in {"REAL_PART", "TRIANGLE", "BELOW_MODULUS"}  # used as lemmas
+    ]
+    assert not lost
+
+
+def test_a_step_is_its_drift_and_its_turn():
+    values = {"step_before": np.asarray(0.5), "theta": np.array([np.pi]), "z": np.array([2.0 + 0j])}
+    assert evaluate(STEP_OF, values) == pytest.approx(4.5)
