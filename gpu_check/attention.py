@@ -4,7 +4,7 @@ Everything *observed* comes from here, and from the attention map alone: columns
 season, predictability, and how much one row differs from the next.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,13 @@ class Block:
     attention: torch.Tensor
 
 
+def new_rows(block: Block) -> Block:
+    """The block without the row that repeats the last one of the block before."""
+    if int(block.rows[0]) == 0:
+        return block
+    return Block(block.rows[1:], block.logits[1:], block.visible[1:], block.attention[1:])
+
+
 def row_blocks(
     query: torch.Tensor, key: torch.Tensor, visibility: Visibility, softcap: float | None
 ) -> Iterator[Block]:
@@ -79,8 +86,12 @@ def observe(
     key: torch.Tensor,
     visibility: Visibility,
     softcap: float | None = None,
+    watchers: Sequence[Callable[[Block], None]] = (),
 ) -> Attention:
-    """Measure the attention map of one head from its logit features, (T, F) float64 each."""
+    """Measure the attention map of one head from its logit features, (T, F) float64 each.
+
+    watchers: called with every block, in order.
+    """
     length, device = visibility.length, query.device
     blocks: Iterable[Block] = row_blocks(query, key, visibility, softcap)
     if length <= KEPT:
@@ -95,6 +106,8 @@ def observe(
     for block in blocks:
         row_std[block.rows] = _row_std(block)
         steps.add(block)
+        for watch in watchers:
+            watch(block)
         part = _observed_part(block, first, visibility)
         if part is not None:
             width = part.attention.shape[1]

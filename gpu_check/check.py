@@ -14,6 +14,7 @@ from gpu_check.exemplars import Exemplars
 from gpu_check.heads import Measured, Subject, measure
 from gpu_check.pairs import Head
 from gpu_check.results import HeadResult
+from gpu_check.rotation_bound import angle_bound
 from gpu_check.summary import layer_means, summarise, verdict
 from gpu_check.visibility import Visibility
 from tappa_theory.errors import InputError
@@ -82,8 +83,17 @@ class Checker:
         text: int = 0,
     ) -> None:
         """Measure every head of a layer: queries (H, T, d), keys (H_kv, T, d), after RoPE."""
+        bound = None
+        if angle_deviation is not None:
+            bound = angle_bound(rope, visibility.length, queries.dtype)
         subjects = [
-            replace(subject, softcap=softcap, angle_deviation=angle_deviation, text=text)
+            replace(
+                subject,
+                softcap=softcap,
+                angle_deviation=angle_deviation,
+                angle_bound=bound,
+                text=text,
+            )
             for subject in _subjects(layer, queries, keys, rope, scale, visibility)
         ]
         # Heads are independent, and one thread each wastes less than threads inside small tiles.

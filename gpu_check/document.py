@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpu_check import heads as head_thresholds
+from gpu_check import lifetimes, reuse
 from gpu_check.check import CheckResult
 from gpu_check.clock import Clock
 from gpu_check.schema import validate
@@ -33,6 +34,9 @@ def write_check(source: Source, folder: Path, clock: Clock, complete: bool) -> d
             "high_similarity": HIGH_SIMILARITY,
             "small_drift": head_thresholds.SMALL_DRIFT,
             "small_rotation": head_thresholds.SMALL_ROTATION,
+            "lifetime_horizon": lifetimes.HORIZON,
+            "kept_share": lifetimes.KEPT_SHARE,
+            "informative_mass": reuse.INFORMATIVE,
         },
         "heads": [asdict(head) for head in result.heads],
         "layers": result.layers,

@@ -21,6 +21,7 @@ from gpu_check.head_figures import (
 )
 from gpu_check.spectra_figure import channel_spectra
 from gpu_check.spread_figures import precision, spread
+from gpu_check.stability_figure import stability
 from tappa_theory.app.style import figure_style, save_figure
 from tappa_theory.errors import InputError
 
@@ -37,6 +38,7 @@ FIGURES: dict[str, Callable[[Check, Maps], Drawing | None]] = {
     "observed_bound": lambda check, _: observed_bound(check),
     "channel_spectra": lambda check, _: channel_spectra(check),
     "drift_kl": lambda check, _: drift_kl(check),
+    "stability": lambda check, _: stability(check),
     "spread": lambda check, _: spread(check),
     "precision": lambda check, _: precision(check),
 }

@@ -8,14 +8,20 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from gpu_check import divergence
 from gpu_check.attention import Attention, observe
+from gpu_check.lifetimes import Lifetimes
 from gpu_check.maxima import check_maxima
 from gpu_check.pairs import Claim, Head, PairStatistics, TiledCheck
 from gpu_check.results import HeadResult, TheoremResult
+from gpu_check.reuse import Reuse
+from gpu_check.rows import logit_error
+from gpu_check.visibility import Visibility
 from tappa_theory import drift, patterns, prediction, similarity
 from tappa_theory.arrays import to_numpy
 from tappa_theory.energy import ChannelEnergy, best_lag, channel_energy, period, rotation_share
 from tappa_theory.errors import InputError
+from tappa_theory.separable import evaluate
 from tappa_theory.theorems import SHIFT_THEOREMS, THEOREMS
 
 T = TypeVar("T")
@@ -33,7 +39,8 @@ LISTED = 16
 class Subject:
     """What is measured: a head's vectors after RoPE, (T, d) float64, and where it sits.
 
-    text: which of the texts of the check they come from.
+    text: which of the texts of the check they come from. angle_deviation, angle_bound: largest
+    angle between the model's rotation and the exact one, and what its dtype allows; radians.
     """
 
     layer: int
@@ -44,6 +51,7 @@ class Subject:
     head: Head
     softcap: float | None = None
     angle_deviation: float | None = None
+    angle_bound: float | None = None
     text: int = 0
 
 
@@ -61,8 +69,14 @@ def measure(subject: Subject, lag: int | None = None) -> Measured:
     """Measure one head. lag: period for the seasonal theorem, None for the best query lag."""
     head = subject.head
     check = TiledCheck(head)
+    lifetimes = Lifetimes(head, subject.query, subject.key, subject.softcap)
+    reuse = Reuse(lifetimes)
     attention = observe(
-        check.query_logit, check.key_logit, head.visibility, softcap=subject.softcap
+        check.query_logit,
+        check.key_logit,
+        head.visibility,
+        softcap=subject.softcap,
+        watchers=(lifetimes.add, reuse.add),
     )
     valid = head.visibility.valid
     q_similarity, k_similarity = _similarities(subject, valid)
@@ -106,6 +120,13 @@ def measure(subject: Subject, lag: int | None = None) -> Measured:
         predictability=attention.recall,
         drift=_drift(subject, attention),
         theorems=theorems,
+        angle_bound=_angle(subject),
+        lifetime=lifetimes.summary(),
+        reuse=reuse.summary(),
+        kl=divergence.compare(
+            *_observed_steps(head.visibility, attention),
+            error=logit_error(head, subject.query, subject.key),
+        ),
     )
     return Measured(result, attention, predicted, check)
 
@@ -181,25 +202,44 @@ def mean_drift(x: torch.Tensor, valid: torch.Tensor | None, step: int = 1) -> fl
 def _drift(subject: Subject, attention: Attention) -> dict[str, float | None]:
     """Query and key drift, and how much attention changed from row to row, over observed rows."""
     head, valid = subject.head, subject.head.visibility.valid
-    first = patterns.observed_rows(head.visibility.length)
     unit = torch.nn.functional.normalize(subject.query, dim=-1)
-    distance = to_numpy(1 - (unit[1:] * unit[:-1]).sum(dim=-1))[first:]
-    divergence, key_metric = attention.divergence[first:], attention.key_metric[first:]
-    oscillation = attention.oscillation[first:]
-    if valid is not None:
-        steps = to_numpy(valid[:-1] & valid[1:])[first:]
-        distance, divergence, key_metric = distance[steps], divergence[steps], key_metric[steps]
-        oscillation = oscillation[steps]
+    distance = to_numpy(1 - (unit[1:] * unit[:-1]).sum(dim=-1))[_steps(head.visibility)]
+    divergences, key_metric, oscillation = _observed_steps(head.visibility, attention)
+    bound = divergence.quadratic_bound(oscillation)
     return {
         "query_pre": mean_drift(head.z, valid),
         "query_post": mean_drift(subject.query, valid),
         "key_pre": mean_drift(head.w, valid),
         "key_metric": float(key_metric.mean()) if key_metric.size else None,
-        "kl": float(divergence.mean()) if divergence.size else None,
-        "kl_bound": float((oscillation**2 / 8).mean()) if oscillation.size else None,
-        "spearman_cosine_kl": rank_correlation(distance, divergence),
-        "spearman_key_metric_kl": rank_correlation(key_metric, divergence),
+        "kl": float(divergences.mean()) if divergences.size else None,
+        "kl_bound": float(bound.mean()) if bound.size else None,
+        "spearman_cosine_kl": rank_correlation(distance, divergences),
+        "spearman_key_metric_kl": rank_correlation(key_metric, divergences),
     }
+
+
+def _steps(visibility: Visibility) -> np.ndarray:
+    """(T - 1,) bool: steps from an observed row to the next, neither of them padding."""
+    steps = np.arange(visibility.length - 1) >= patterns.observed_rows(visibility.length)
+    if visibility.valid is not None:
+        steps &= to_numpy(visibility.valid[:-1] & visibility.valid[1:])
+    return steps
+
+
+def _observed_steps(
+    visibility: Visibility, attention: Attention
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(divergence, key_metric, oscillation) of these steps."""
+    steps = _steps(visibility)
+    return attention.divergence[steps], attention.key_metric[steps], attention.oscillation[steps]
+
+
+def _angle(subject: Subject) -> dict[str, float | bool] | None:
+    """The bound of the angle deviation, and whether the deviation is within it."""
+    if subject.angle_bound is None or subject.angle_deviation is None:
+        return None
+    within = subject.angle_deviation <= subject.angle_bound
+    return {"bound": subject.angle_bound, "within": within}
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
@@ -284,7 +324,8 @@ def _hypotheses(
         assert kappa is not None
         assert curvature is not None
         measured |= {"kappa": kappa, "curvature": curvature}
-        met = met and kappa**2 + curvature**2 < 1
+        sums = {"kappa": np.asarray(kappa), "R": np.asarray(curvature)}
+        met = met and float(evaluate(THEOREMS[name].auxiliary["squares"], sums)) < 1
     elif s != u:
         rotation = rotation_share(energy.energy, head.rope, claim.shift)
         measured["rotation"] = rotation

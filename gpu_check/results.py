@@ -51,3 +51,7 @@ class HeadResult:
     predictability: float | None
     drift: dict[str, float | None]
     theorems: dict[str, TheoremResult]
+    angle_bound: dict[str, Any] | None = None
+    lifetime: dict[str, Any] | None = None
+    reuse: dict[str, Any] | None = None
+    kl: dict[str, Any] | None = None

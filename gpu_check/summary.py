@@ -54,6 +54,10 @@ def _together(heads: Sequence[HeadResult]) -> dict[str, Any]:
         "q_similarity": _means(heads, "q_similarity"),
         "k_similarity": _means(heads, "k_similarity"),
         "kappa_below_one": sum(head.kappa is not None and head.kappa < 1 for head in heads),
+        "lifetime": _lifetime(heads),
+        "reuse": _reuse(heads),
+        "kl": _kl(heads),
+        "angle_bound": _angle_bound(heads),
     }
 
 
@@ -228,6 +232,81 @@ def _drift(heads: Sequence[HeadResult]) -> dict[str, float | None]:
         "key_metric": mean(head.drift["key_metric"] for head in heads),
         "kl_bound": mean(head.drift["kl_bound"] for head in heads),
     }
+
+
+def _lifetime(heads: Sequence[HeadResult]) -> dict[str, Any] | None:
+    """Medians over the heads of each number of "lifetime"; rows and broken are added up."""
+    parts = [head.lifetime for head in heads if head.lifetime is not None]
+    if not parts:
+        return None
+    spreads = ("certified", "observed_old", "observed")
+    return {
+        "heads": len(parts),
+        "rows": sum(part["rows"] for part in parts),
+        "broken": sum(part["broken"] for part in parts),
+        "certified_heads": sum(part["certified_share"] > 0 for part in parts),
+        "certified_rows": sum(round(part["certified_share"] * part["rows"]) for part in parts),
+        **{
+            name: {key: _median(part[name][key] for part in parts) for key in parts[0][name]}
+            for name in spreads
+        },
+        "radius": _median(part["radius"] for part in parts),
+        "step": _median(part["step"] for part in parts),
+    }
+
+
+SHARES = ("informative", "informative_measured", "top_certified", "top_observed")
+"""Numbers of "reuse" that are shares of rows."""
+
+
+def _reuse(heads: Sequence[HeadResult]) -> dict[str, Any] | None:
+    """By horizon: medians over the heads of each number of "reuse", shares over all rows."""
+    found: dict[str, Any] = {}
+    for horizon in dict.fromkeys(step for head in heads for step in head.reuse or {}):
+        parts = [head.reuse[horizon] for head in heads if head.reuse and horizon in head.reuse]
+        rows = sum(part["rows"] for part in parts)
+        found[horizon] = {"heads": len(parts)}
+        for name in parts[0]:
+            if name in ("rows", "broken"):
+                found[horizon][name] = sum(part[name] for part in parts)
+            elif name in SHARES:
+                found[horizon][name] = sum(part[name] * part["rows"] for part in parts) / rows
+            else:
+                found[horizon][name] = _median(part[name] for part in parts)
+    return found or None
+
+
+def _kl(heads: Sequence[HeadResult]) -> dict[str, Any] | None:
+    """Means over the heads of each number of "kl"; steps and outside are added up."""
+    parts = [head.kl for head in heads if head.kl is not None]
+    if not parts:
+        return None
+    return {
+        name: (sum if name in ("steps", "outside") else mean)(part[name] for part in parts)
+        for name in parts[0]
+    }
+
+
+def _angle_bound(heads: Sequence[HeadResult]) -> dict[str, Any] | None:
+    """The largest bound and how many heads lie within theirs."""
+    parts = [head.angle_bound for head in heads if head.angle_bound is not None]
+    if not parts:
+        return None
+    return {
+        "heads": len(parts),
+        "within": sum(part["within"] for part in parts),
+        "bound": max(part["bound"] for part in parts),
+        "deviation": max(
+            head.angle_deviation
+            for head in heads
+            if head.angle_bound is not None and head.angle_deviation is not None
+        ),
+    }
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.median(there)) if there else None
 
 
 def _across(heads: Sequence[HeadResult], first: Any, second: Any) -> float | None:

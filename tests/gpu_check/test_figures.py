@@ -34,7 +34,8 @@ ALWAYS = [
     "channel_spectra",
     "drift_kl",
 ]
-NAMES = [*ALWAYS, "spread", "precision"]
+NAMES = [*ALWAYS, "stability", "spread", "precision"]
+STABILITY = ("lifetime", "reuse", "kl")
 CHANNELS = 8
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -62,6 +63,56 @@ def _theorem(rng: np.random.Generator, applicable: bool) -> dict[str, Any]:
         "hypotheses": {"query_drift": 0.4, "met": True} if applicable else {},
         "prediction": {"predicted": None, "observed": None},
         **(number if applicable else dict.fromkeys(number)),
+    }
+
+
+def _stability(rng: np.random.Generator) -> dict[str, Any]:
+    """What later rows are worth, with numbers that could be a head's."""
+    certified, old = float(rng.uniform(0, 2)), float(rng.uniform(3, 64))
+
+    def steps(mean: float) -> dict[str, float]:
+        return {"mean": mean, "median": mean, "low": 0.0, "high": 2 * mean}
+
+    def masses(number: float) -> dict[str, Any]:
+        return {
+            "rows": 40,
+            "discarded": number,
+            "observed": 1.5 * number,
+            "measured": 5 * number,
+            "a_priori": 9 * number,
+            "oscillation": 3.0,
+            "oscillation_a_priori": 9.0,
+            "tightness": 0.3,
+            "informative_measured": 0.5,
+            "informative": 0.25,
+            "top_certified": 0.125,
+            "top_observed": 0.75,
+            "broken": 0,
+        }
+
+    kl = float(rng.uniform(0.1, 2))
+    return {
+        "lifetime": {
+            "rows": 40,
+            "certified": steps(certified),
+            "observed_old": steps(old),
+            "observed": steps(old / 2),
+            "certified_share": 0.5,
+            "broken": 0,
+            "radius": float(rng.uniform(0.01, 0.2)),
+            "step": float(rng.uniform(0.3, 0.8)),
+        },
+        "reuse": {step: masses(float(rng.uniform(0.01, 0.1))) for step in ("1", "4", "16")},
+        "kl": {
+            "steps": 40,
+            "predicted": kl,
+            "observed": 0.9 * kl,
+            "remainder": 9 * kl,
+            "lowest": kl / 5,
+            "highest": 5 * kl,
+            "informative": 0.01,
+            "outside": 0,
+        },
     }
 
 
@@ -112,6 +163,19 @@ def _head(
         "theorems": {
             name: _theorem(rng, not empty and name != "seasonal") for name in SHIFT_THEOREMS
         },
+        "angle_bound": None if empty else {"bound": 3e-4, "within": True},
+        **(dict.fromkeys(STABILITY) if empty else _stability(rng)),
+    }
+
+
+def _stability_summary(entries: list[dict[str, Any]], empty: bool) -> dict[str, Any]:
+    if empty or not entries:
+        return dict.fromkeys(STABILITY)
+    first = entries[0]
+    return {
+        "lifetime": first["lifetime"] | {"heads": 9, "certified_rows": 8, "certified_heads": 6},
+        "reuse": {step: part | {"heads": 9} for step, part in first["reuse"].items()},
+        "kl": first["kl"],
     }
 
 
@@ -185,7 +249,7 @@ def make_check(
             "arithmetic": "float64",
             "seconds": {},
         },
-        "thresholds": {"visible": 0.3},
+        "thresholds": {"visible": 0.3, "lifetime_horizon": 64, "kept_share": 0.25},
         "heads": entries,
         "layers": [
             {"layer": layer, **similarities, "predictability": None} for layer in range(layers)
@@ -208,6 +272,7 @@ def make_check(
             if name in seen[:heads]
         ],
         "summary": {
+            **_stability_summary(entries, empty),
             "patterns": {
                 "heads": 0 if empty else len(entries),
                 "agreement": None if empty else 0.25,
@@ -487,6 +552,7 @@ def test_the_figures_depend_on_the_numbers() -> None:
         for name in ("adjacent_pre", "adjacent_post"):
             head["q_similarity"][name] /= 2
         head["channel_energy"] = head["channel_energy"][::-1]
+        head["lifetime"]["radius"] *= 2
         for theorem in head["theorems"].values():
             if theorem["applicable"]:
                 theorem["mean_observed"] *= 0.7

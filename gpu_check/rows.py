@@ -1,0 +1,45 @@
+"""Which rows of a map are followed from step to step, and what rounding leaves of their logits."""
+
+import torch
+
+from gpu_check.pairs import UNIT_ROUNDOFF, Head
+from gpu_check.visibility import Visibility
+from tappa_theory import patterns
+
+
+def followed(visibility: Visibility, steps: int) -> torch.Tensor:
+    """(T,) bool: observed rows whose next `steps` rows are tokens of the text, too."""
+    length = visibility.length
+    rows = torch.zeros(length, dtype=torch.bool)
+    rows[patterns.observed_rows(length) : max(length - steps, 0)] = True
+    if visibility.valid is not None:
+        padding = torch.cumsum((~visibility.valid.cpu()).to(torch.int64), dim=0)
+        before = padding - (~visibility.valid.cpu()).to(torch.int64)
+        last = torch.clamp(torch.arange(length) + steps, max=length - 1)
+        rows &= padding[last] == before
+    return rows
+
+
+def logit_error(head: Head, query: torch.Tensor, key: torch.Tensor) -> float:
+    """Largest rounding error of a logit, or of lambda <q, k> from the vectors after RoPE.
+
+    An inner product of 2M features of few roundings each errs by less than (4M + 16) units in the
+    last place of lambda |q||k|; un-rotating and rotating at position p by p theta units each.
+    """
+    angle = head.visibility.length * float(head.rope.frequencies.max())
+    units = 4 * head.z.shape[1] + 16 + 4 * angle
+    norms = [torch.linalg.vector_norm(x, dim=-1).max() for x in (query, key)]
+    return head.scale * UNIT_ROUNDOFF * units * float(norms[0] * norms[1])
+
+
+def square_distances(
+    left: torch.Tensor, right: torch.Tensor, left_squares: torch.Tensor, right_squares: torch.Tensor
+) -> torch.Tensor:
+    """(R, C) |left_r - right_c|^2 from one product, no smaller than the exact ones.
+
+    left, right: (R, d), (C, d). *_squares: their squared norms. What rounding may take away is
+    added: (2d + 8) units in the last place of the sum of both squared norms.
+    """
+    sums = left_squares[:, None] + right_squares[None, :]
+    slack = (2 * left.shape[1] + 8) * UNIT_ROUNDOFF
+    return torch.addmm(sums, left, right.T, alpha=-2).clamp_(min=0).add_(sums, alpha=slack)
