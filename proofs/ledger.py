@@ -375,12 +375,21 @@ def _free(derivation: Derivation) -> set[sp.Symbol]:
     parts = [derivation.start, *(link.right for link in derivation.links), *derivation.hypotheses]
     parts += [side for fact in derivation.facts for side in (fact.left, fact.right)]
     fixed = {part.args[0] for part in derivation.hypotheses if isinstance(part, Chosen)}
-    free = {symbol for part in parts for symbol in sp.sympify(part).free_symbols} - fixed
-    # Of a list the entries are said, once, and not what sympy makes of its name.
+    free = {symbol for part in parts for symbol in _outside_lists(sp.sympify(part))} - fixed
+    # Of a list one entry is said: what is assumed holds of all of them.
     entries = {x for part in parts for x in sp.sympify(part).atoms(sp.Indexed)}
-    free -= entries | {x.base.label for x in entries}
     lists = {x.base for x in entries}
     return free | {min((x for x in entries if x.base == name), key=_shortest) for name in lists}
+
+
+def _outside_lists(expression: sp.Basic) -> set[sp.Symbol]:
+    """The free symbols, without the names and indices of lists."""
+    if isinstance(expression, sp.Indexed):
+        return set()
+    if not expression.has(sp.Indexed):
+        return expression.free_symbols
+    found = {symbol for part in expression.args for symbol in _outside_lists(part)}
+    return found - set(getattr(expression, "bound_symbols", ()))
 
 
 def _shortest(expression: sp.Expr) -> tuple[int, str]:

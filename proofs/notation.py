@@ -339,7 +339,11 @@ class _AsWritten:
 
     def _as_ordered_terms(self, expr: sp.Expr, order: str | None = None) -> list[sp.Expr]:
         terms = super()._as_ordered_terms(expr, order)  # type: ignore[misc]
-        return sorted(terms, key=lambda term: bool(term.could_extract_minus_sign()))
+        # A sum over an index comes last: what followed would seem to be summed too.
+        return sorted(
+            terms,
+            key=lambda term: (isinstance(term, sp.Sum), bool(term.could_extract_minus_sign())),
+        )
 
 
 class _Latex(_AsWritten, LatexPrinter):

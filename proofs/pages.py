@@ -9,7 +9,7 @@ from textwrap import indent
 from typing import Any
 
 from proofs.notation import RELATIONS, lines, signs
-from proofs.readable import concluded, evidence_of, key_of, setting, symbols
+from proofs.readable import concluded, evidence_of, key_of, origin, setting, symbols
 
 SIGNS = 68
 """Signs of a formula that fit into a line of the page."""
@@ -50,7 +50,7 @@ def write_pages(document: dict[str, Any], folder: Path) -> list[Path]:
 def index_page(document: dict[str, Any]) -> str:
     """The page that lists the theorems with their verdicts."""
     with_status = [
-        f"| [{entry['title']}]({entry['id']}.md) | {entry['source'].split(', ')[-1].split(':')[0]}"
+        f"| [{entry['title']}]({entry['id']}.md) | {origin(entry)}"
         f" | {entry['status']} | {_certified(entry)} | {_withstood(entry)} |"
         for entry in document["theorems"]
     ]
@@ -111,7 +111,7 @@ def theorem_page(entry: dict[str, Any]) -> str:
             "\n".join(_named(name, formula) for name, formula in entry["auxiliary"].items())
         )
     if entry["symbols"]:
-        parts += ["In these formulas and in the derivations", _list(symbols(entry, "latex"))]
+        parts += ["In these formulas and in the derivations", _list(tuple(symbols(entry, "latex")))]
     shown: dict[str, str] = {}
     for kind, heading in KINDS.items():
         claims = [claim for claim in entry["claims"] if claim["kind"] == kind]

@@ -142,9 +142,14 @@ def verdict_table(document: dict[str, Any]) -> list[str]:
             for verdict, word in (("holds", "hold"), ("refuted", "refuted"), ("open", "open"))
             if verdict in verdicts
         )
-        source = entry["source"].split(", ")[-1].split(":")[0]
-        lines.append(f"| `{entry['id']}` | {source} | {entry['status']} | {counted} |")
+        lines.append(f"| `{entry['id']}` | {origin(entry)} | {entry['status']} | {counted} |")
     return lines
+
+
+def origin(entry: dict[str, Any]) -> str:
+    """Where a theorem is from, in short: "Theorem 5.1", or "not in the paper"."""
+    before, _, after = entry["source"].partition(": ")
+    return before if after else entry["source"].split(", ")[-1]
 
 
 def _section(entry: dict[str, Any]) -> Iterator[str]:
@@ -216,7 +221,7 @@ def _claim(claim: dict[str, Any], width: int, shown: dict[str, str]) -> Iterator
 
 def concluded(conclusion: dict[str, str]) -> str:
     """A conclusion as prose, with the textbook rule or the claim of the theorem it rests on."""
-    claimed, rule = _sentence(_capital(conclusion["claim"])), conclusion["rule"]
+    claimed, rule = _sentence(_capital(conclusion["claim"])), _capital(conclusion["rule"])
     if rule.startswith("The claim "):
         return f"Hence: {claimed} By {_sentence(rule.removeprefix('The '))}"
     return f"Textbook: {claimed} Rule: {_sentence(rule)}"

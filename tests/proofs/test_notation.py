@@ -3,6 +3,8 @@
 import pytest
 import sympy as sp
 
+from proofs.certificates import Identity
+from proofs.derivation import Derivation, Link
 from proofs.ledger import _free, lemmas_of, proof_of
 from proofs.notation import distance, every, formula, latex, lines, plain, real_part, text
 from proofs.symbols import MEANS, PRINTED, SETTING, explained
@@ -141,6 +143,7 @@ def test_sums_derivatives_and_entries_are_written_as_formulas():
         "(Σ_{k=1}^{n} p_k)·exp(x)",
         "exp(x)·(Σ_{k=1}^{n} p_k)",
     )
+    assert text(sp.Sum(p[k], (k, 1, n)) - x) == "-x + Σ_{k=1}^{n} p_k"
     assert text(sp.Sum(p[k], (k, 1, n)) ** 2) == "(Σ_{k=1}^{n} p_k)^2"
     assert text(sp.Derivative(sp.sin(x), (x, 2))) == "d²/dx² (sin(x))"
     assert text(sp.IndexedBase("p")[n, k]) == "p_{n,k}"
@@ -174,3 +177,15 @@ def test_every_explanation_is_of_a_symbol_of_the_registry():
         for symbol in formula.free_symbols
     }
     assert set(MEANS) | set(PRINTED) <= names
+
+
+def test_of_a_list_one_entry_is_said():
+    n, k, j = sp.symbols("n k j", integer=True, positive=True)
+    x = sp.Symbol("x", real=True)
+    p = sp.IndexedBase("p", real=True)
+    for start, said in (
+        (p[j] + sp.Sum(x * p[k], (k, 1, n)), "real x, p_j; whole n ≥ 1"),
+        (sp.Sum(k * p[k], (k, 1, n)) + k, "real p_k; whole k, n ≥ 1"),
+    ):
+        derivation = Derivation("", start, (Link("=", start, "", Identity()),))
+        assert plain(every(_free(derivation))) == said

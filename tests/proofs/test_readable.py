@@ -32,7 +32,7 @@ def test_the_terminal_text_has_every_part_once(document):
     assert "[Solver, z3: the negation is unsatisfiable]" in text
     assert text.count("a square is added") == 1
     assert text.count("the square of x ≤ its double: see square") == 2
-    assert "Textbook: So it is. Rule: counting." in text
+    assert "Textbook: So it is. Rule: Counting." in text
 
 
 def test_a_conclusion_from_another_claim_is_no_textbook_rule(document):
@@ -160,3 +160,12 @@ def test_pages_are_written_only_where_they_change(document, tmp_path):
     (folder / "shift_bound.md").write_text("old")
     pages.write_pages(document, folder)
     assert (folder / "shift_bound.md").read_text("utf-8").startswith("# Shift bound")
+
+
+def test_where_a_theorem_is_from_is_told_in_short():
+    told = {
+        "TAPPA, Why, arXiv 1, Theorem 5.1": "Theorem 5.1",
+        "not in the paper: rounding, of angles, and of tables": "not in the paper",
+    }
+    for source, short in told.items():
+        assert readable.origin({"source": source}) == short
