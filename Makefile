@@ -2,13 +2,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup run test lint docs bench gpu clean
+.PHONY: help setup run test mutants lint docs bench gpu clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make setup   create .venv with the pinned versions of constraints.txt"
 	@echo "make run     the main job on the default checkpoint; the report is tappa-out/report.html"
 	@echo "make test    lint, then all tests"
+	@echo "make mutants small errors planted in every proof, one at a time: each must be noticed (an hour)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make docs    build the site into docs/_build/html"
 	@echo "make bench   print a table of timings"
@@ -37,6 +38,10 @@ run: setup
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+# Ends with an error if a mutant survives; tappa-out/mutants.md lists them.
+mutants: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m proofs.mutants --out tappa-out
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,4 +60,4 @@ gpu: setup
 	$(BIN)/python benchmarks/gpu.py
 
 clean:
-	rm -rf .venv build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist docs/_build docs/theorems .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
