@@ -40,7 +40,7 @@ test: lint
 
 # Ends with an error if a mutant survives; tappa-out/mutants.md lists them.
 mutants: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m proofs.mutants --out tappa-out
+	OMP_NUM_THREADS=1 $(BIN)/python -m proofs.mutation --out tappa-out
 
 lint: setup
 	$(BIN)/ruff check .

@@ -26,8 +26,8 @@ LEDGER = Path(os.environ.get("TAPPA_LEDGER", ROOT / "docs/_build/proofs/ledger.j
 
 def write_theorem_pages(app):
     """Write docs/theorems from the ledger, which is proved anew when the code is newer."""
-    from proofs.job import run
-    from proofs.pages import write_pages
+    from proofs.ledger.job import run
+    from proofs.ledger.pages import write_pages
 
     if "TAPPA_LEDGER" not in os.environ and _is_stale(LEDGER):
         run((), LEDGER.parent)

@@ -3,12 +3,12 @@
 import pytest
 import sympy as sp
 
-from proofs import ledger
-from proofs.attack import Attack
-from proofs.balls import Balls
-from proofs.certificates import Identity, Solver
-from proofs.claims import Claim, Conclusion, Exact, Proof, Reading
-from proofs.derivation import Derivation, Link
+from proofs.engine.attack import Attack
+from proofs.engine.balls import Balls
+from proofs.engine.certificates import Identity, Solver
+from proofs.engine.claims import Claim, Conclusion, Exact, Proof, Reading
+from proofs.engine.derivation import Derivation, Link
+from proofs.ledger import ledger
 from tappa_theory.shift_identity import BOUND
 from tappa_theory.theorems import THEOREMS
 

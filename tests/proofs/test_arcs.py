@@ -3,10 +3,10 @@
 import pytest
 import sympy as sp
 
-from proofs import arcs
-from proofs.arcs import Arcsine, ByCosines, Same
-from proofs.certificates import Evidence, Identity, Solver
-from proofs.derivation import Derivation
+from proofs.engine import arcs
+from proofs.engine.arcs import Arcsine, ByCosines, Same
+from proofs.engine.certificates import Evidence, Identity, Solver
+from proofs.engine.derivation import Derivation
 
 psi = sp.Symbol("psi", nonnegative=True)
 r, d = sp.symbols("r d", positive=True)

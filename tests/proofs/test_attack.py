@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from proofs.attack import EVALUATIONS, REACHED, Attack, run_attack
+from proofs.engine.attack import EVALUATIONS, REACHED, Attack, run_attack
 
 
 def attack(ratio, sharp=False, rounding=1e-9, size=2, corners=()):

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs.attack import run_attack
-from proofs.attention_distance import PROOF
-from proofs.attention_distance_attacks import (
+from proofs.attention_distance.attacks import (
     allowed,
     head_attack,
     head_rows,
@@ -17,8 +15,9 @@ from proofs.attention_distance_attacks import (
     rows_attack,
     set_attack,
 )
-from proofs.attention_distance_attained import ATTAINED, MASS_ATTAINED, ON_HEAD, TURNING, TWO_KEYS
-from proofs.attention_distance_rows import (
+from proofs.attention_distance.attained import ATTAINED, MASS_ATTAINED, ON_HEAD, TURNING, TWO_KEYS
+from proofs.attention_distance.proof import PROOF
+from proofs.attention_distance.rows import (
     CASES,
     CLOSE,
     FARTHEST,
@@ -29,7 +28,7 @@ from proofs.attention_distance_rows import (
     SAME,
     SET_GAINS,
 )
-from proofs.attention_distance_shifts import (
+from proofs.attention_distance.shifts import (
     BOTH_CHANGES,
     COLUMN,
     FROM_BOUND,
@@ -39,7 +38,8 @@ from proofs.attention_distance_shifts import (
     ONLY_GAINING,
     SAME_KEYS_FROM_BOUND,
 )
-from proofs.derivation import Derivation
+from proofs.engine.attack import run_attack
+from proofs.engine.derivation import Derivation
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.attention_distance import (
     APPENDED,
@@ -213,8 +213,10 @@ def test_an_attack_takes_the_degenerate_corners():
 
 
 def test_every_derivation_is_part_of_a_claim():
-    from proofs import attention_distance, attention_distance_attained, attention_distance_rows
-    from proofs import attention_distance_shifts as shifts
+    from proofs.attention_distance import attained as attention_distance_attained
+    from proofs.attention_distance import proof as attention_distance
+    from proofs.attention_distance import rows as attention_distance_rows
+    from proofs.attention_distance import shifts
 
     claimed = {id(d) for claim in PROOF.claims for d in claim.derivations}
     modules = (attention_distance, attention_distance_attained, attention_distance_rows, shifts)

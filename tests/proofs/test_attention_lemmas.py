@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs.attention_lemmas import (
+from proofs.engine.certificates import Identity, Solver
+from proofs.engine.relations import le, lt
+from proofs.lemmas.attention import (
     ABOVE_LOW,
     AVERAGE,
     BELOW_HIGH,
@@ -22,8 +24,6 @@ from proofs.attention_lemmas import (
     Mixture,
     Weighed,
 )
-from proofs.certificates import Identity, Solver
-from proofs.relations import le, lt
 from tappa_theory.theorems.attention_distance import OMEGA
 
 LEMMAS = (

@@ -6,9 +6,9 @@ import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import balls
-from proofs.balls import Balls, ball, number, positive
-from proofs.relations import eq, le, lt
+from proofs.engine import balls
+from proofs.engine.balls import Balls, ball, number, positive
+from proofs.engine.relations import eq, le, lt
 
 x = sp.Symbol("x", real=True)
 n = sp.Symbol("n", nonnegative=True)

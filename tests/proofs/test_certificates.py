@@ -7,8 +7,8 @@ import sympy as sp
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from proofs import certificates
-from proofs.certificates import (
+from proofs.engine import certificates
+from proofs.engine.certificates import (
     BySquares,
     Identity,
     Meaning,
@@ -21,7 +21,7 @@ from proofs.certificates import (
     is_defined,
     is_real,
 )
-from proofs.relations import eq, le, lt
+from proofs.engine.relations import eq, le, lt
 
 x, y, v = sp.symbols("x y v", real=True)
 n = sp.Symbol("n", nonnegative=True)
@@ -357,7 +357,7 @@ def test_a_meaning_is_no_relation():
     ],
 )
 def test_a_large_false_identity_ends(left, right, monkeypatch):
-    monkeypatch.setattr("proofs.polynomials.MOST_PRODUCTS", 100_000)
+    monkeypatch.setattr("proofs.engine.polynomials.MOST_PRODUCTS", 100_000)
     assert not Identity().certify(left, "=", right).ok
 
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import sympy as sp
 
-from proofs.certificates import Evidence, Identity, Solver
-from proofs.claims import Claim, Conclusion, Exact, Proof, Reading
-from proofs.derivation import Derivation, Link
-from proofs.relations import lt
+from proofs.engine.certificates import Evidence, Identity, Solver
+from proofs.engine.claims import Claim, Conclusion, Exact, Proof, Reading
+from proofs.engine.derivation import Derivation, Link
+from proofs.engine.relations import lt
 from tappa_theory.shift_identity import SHIFT_DIFFERENCE, s, u, w, w_u
 from tappa_theory.theorems import THEOREMS
 

@@ -5,9 +5,9 @@ import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs.certificates import Evidence, Identity, Meaning, Solver
-from proofs.derivation import Derivation, Fact, Lemma, Link, Scaled, Terms
-from proofs.relations import eq, le, lt
+from proofs.engine.certificates import Evidence, Identity, Meaning, Solver
+from proofs.engine.derivation import Derivation, Fact, Lemma, Link, Scaled, Terms
+from proofs.engine.relations import eq, le, lt
 
 x, y, v = sp.symbols("x y v", real=True)
 n = sp.Symbol("n", nonnegative=True)

@@ -10,9 +10,9 @@ from functools import partial
 
 import pytest
 
-from proofs import job, ledger
-from proofs.command import COMMAND
-from proofs.schema import validate
+from proofs.ledger import job, ledger
+from proofs.ledger.command import COMMAND
+from proofs.ledger.schema import validate
 from tappa_theory.app.cli import main
 from tappa_theory.app.commands import installed_commands
 from tappa_theory.theorems import THEOREMS

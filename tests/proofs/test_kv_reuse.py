@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import kv_reuse, kv_reuse_attacks, kv_reuse_rows
-from proofs.attack import run_attack
-from proofs.attention_distance_attacks import allowed, head_rows, masses
-from proofs.attention_distance_rows import CLOSE
-from proofs.derivation import Derivation
-from proofs.kv_reuse import PROOF
-from proofs.kv_reuse_attacks import error_attack, mass_attack, output_error, value_distance
-from proofs.kv_reuse_rows import (
+from proofs.attention_distance.attacks import allowed, head_rows, masses
+from proofs.attention_distance.rows import CLOSE
+from proofs.engine.attack import run_attack
+from proofs.engine.derivation import Derivation
+from proofs.kv_reuse import attacks as kv_reuse_attacks
+from proofs.kv_reuse import proof as kv_reuse
+from proofs.kv_reuse import rows as kv_reuse_rows
+from proofs.kv_reuse.attacks import error_attack, mass_attack, output_error, value_distance
+from proofs.kv_reuse.proof import PROOF
+from proofs.kv_reuse.rows import (
     ATTAINED_IN_ROW,
     ATTAINED_OUTPUT,
     ERROR_FROM_BOUND,

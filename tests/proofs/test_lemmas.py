@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import lemmas
-from proofs.certificates import BySquares, Solver
-from proofs.derivation import Derivation, Lemma, Link
-from proofs.lemmas import (
+from proofs.engine.certificates import BySquares, Solver
+from proofs.engine.derivation import Derivation, Lemma, Link
+from proofs.lemmas import finite as lemmas
+from proofs.lemmas.finite import (
     BETWEEN,
     CAUCHY_SCHWARZ,
     CENTRED,

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import lifetime, lifetime_bounds, lifetime_sharpness
-from proofs.attack import run_attack
-from proofs.derivation import Derivation
-from proofs.lifetime import PROOF
-from proofs.lifetime_attacks import (
+from proofs.engine.attack import run_attack
+from proofs.engine.derivation import Derivation
+from proofs.engine.witness import chosen
+from proofs.lifetime import bounds as lifetime_bounds
+from proofs.lifetime import proof as lifetime
+from proofs.lifetime import sharpness as lifetime_sharpness
+from proofs.lifetime.attacks import (
     ATTACKS,
     gap_attack,
     margin_attack,
@@ -18,7 +20,7 @@ from proofs.lifetime_attacks import (
     norms_attack,
     steps_attack,
 )
-from proofs.lifetime_bounds import (
+from proofs.lifetime.bounds import (
     CHANGE,
     MARGIN_LATER,
     NORMS,
@@ -31,7 +33,8 @@ from proofs.lifetime_bounds import (
     TOP_K,
     TWICE_THE_BOUND,
 )
-from proofs.lifetime_sharpness import (
+from proofs.lifetime.proof import PROOF
+from proofs.lifetime.sharpness import (
     ACROSS,
     SHARP_GAP,
     SHARP_LEFT,
@@ -39,7 +42,6 @@ from proofs.lifetime_sharpness import (
     SHARP_NEW_KEY,
     SHARP_STEPS,
 )
-from proofs.witness import chosen
 from tappa_theory.separable import evaluate
 from tappa_theory.shift_identity import z_s
 from tappa_theory.theorems.attention_distance import OSCILLATION

@@ -7,18 +7,18 @@ import sys
 import pytest
 import sympy as sp
 
-from proofs import mutants
-from proofs.attack import Attack
-from proofs.certificates import Evidence, Solver
-from proofs.claims import Claim, Exact, Proof, Reading
-from proofs.derivation import Derivation, Lemma, Link
-from proofs.lemmas import TRIANGLE
-from proofs.mutants import Verdict, compare, judge, judge_hypotheses
-from proofs.mutations import are_equal, mutations, weakened
-from proofs.rebuilt import derivations_of, rebuilt, reusing, substituted
-from proofs.relations import le, lt
-from proofs.sequential_diagonal import CHANGES_SUM
-from proofs.witness import chosen
+from proofs.engine.attack import Attack
+from proofs.engine.certificates import Evidence, Solver
+from proofs.engine.claims import Claim, Exact, Proof, Reading
+from proofs.engine.derivation import Derivation, Lemma, Link
+from proofs.engine.relations import le, lt
+from proofs.engine.witness import chosen
+from proofs.lemmas.finite import TRIANGLE
+from proofs.mutation import mutants
+from proofs.mutation.mutants import Verdict, compare, judge, judge_hypotheses
+from proofs.mutation.mutations import are_equal, mutations, weakened
+from proofs.mutation.rebuilt import derivations_of, rebuilt, reusing, substituted
+from proofs.sequential.diagonal import CHANGES_SUM
 from tappa_theory.errors import InputError
 from tappa_theory.shift_identity import BOUND, KEY_FIRST, lam, w_u, z_s
 from tappa_theory.shift_identity import w as w_i

@@ -3,11 +3,11 @@
 import pytest
 import sympy as sp
 
-from proofs.certificates import Identity
-from proofs.derivation import Derivation, Link
-from proofs.ledger import _free, lemmas_of, proof_of
-from proofs.notation import distance, every, formula, latex, lines, plain, real_part, text
-from proofs.symbols import MEANS, PRINTED, SETTING, explained
+from proofs.engine.certificates import Identity
+from proofs.engine.derivation import Derivation, Link
+from proofs.ledger.ledger import _free, lemmas_of, proof_of
+from proofs.ledger.notation import distance, every, formula, latex, lines, plain, real_part, text
+from proofs.ledger.symbols import MEANS, PRINTED, SETTING, explained
 from tappa_theory.shift_identity import SHIFT_DIFFERENCE, i, lam, s, t, theta, u, w, w_u, z, z_s
 from tappa_theory.theorems import THEOREMS
 

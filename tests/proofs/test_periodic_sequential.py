@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import periodic_attacks as attacks
-from proofs import periodic_counterexamples as counterexamples
-from proofs import periodic_discrete as discrete
-from proofs import periodic_maxima as maxima
-from proofs import periodic_sequential
-from proofs import periodic_sharpness as sharpness
-from proofs.attack import run_attack
-from proofs.derivation import Derivation
-from proofs.periodic_row import (
+from proofs.engine.attack import run_attack
+from proofs.engine.derivation import Derivation
+from proofs.lemmas.rows import Row, changed, x
+from proofs.periodic_sequential import attacks, counterexamples, discrete, maxima, sharpness
+from proofs.periodic_sequential import proof as periodic_sequential
+from proofs.periodic_sequential.proof import CLAIMS, PROOF
+from proofs.periodic_sequential.row import (
     AUXILIARY,
     CURVATURE,
     CURVATURE_OF_ONE,
@@ -28,8 +26,6 @@ from proofs.periodic_row import (
     phase,
     rho,
 )
-from proofs.periodic_sequential import CLAIMS, PROOF
-from proofs.rows import Row, changed, x
 from tappa_theory.shift_identity import QUERY_DRIFT, lam, theta, theta_star, z, z_s
 from tappa_theory.theorems.periodic_sequential import THEOREM, minor
 

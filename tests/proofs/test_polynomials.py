@@ -7,8 +7,8 @@ import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import polynomials
-from proofs.polynomials import ONE, ZERO, Ring, key
+from proofs.engine import polynomials
+from proofs.engine.polynomials import ONE, ZERO, Ring, key
 
 X, C, S, R, M = sp.symbols("x c s r m", real=True)
 NUMBERS = st.integers(-4, 4)

@@ -6,24 +6,22 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import (
-    proposition_4_1_before_rope,
-    proposition_4_1_cosine,
-    proposition_4_1_counterexamples,
-    proposition_4_1_softmax,
-    proposition_4_1_two_sided,
-)
-from proofs.attack import run_attack
-from proofs.derivation import Derivation
-from proofs.proposition_4_1 import PROOF
-from proofs.proposition_4_1_attacks import (
+from proofs.engine.attack import run_attack
+from proofs.engine.derivation import Derivation
+from proofs.engine.witness import Chosen
+from proofs.proposition_4_1 import before_rope as proposition_4_1_before_rope
+from proofs.proposition_4_1 import cosine as proposition_4_1_cosine
+from proofs.proposition_4_1 import counterexamples as proposition_4_1_counterexamples
+from proofs.proposition_4_1 import softmax as proposition_4_1_softmax
+from proofs.proposition_4_1 import two_sided as proposition_4_1_two_sided
+from proofs.proposition_4_1.attacks import (
     after_rope,
     before_attack,
     cosine_attack,
     oscillation_attack,
     two_sided_attack,
 )
-from proofs.proposition_4_1_before_rope import (
+from proofs.proposition_4_1.before_rope import (
     BEFORE_LOWER,
     BEFORE_LOWER_ATTAINED,
     BEFORE_LOWER_SHARP,
@@ -34,14 +32,15 @@ from proofs.proposition_4_1_before_rope import (
     POSITIVE,
     WITHOUT_TURN,
 )
-from proofs.proposition_4_1_cosine import (
+from proofs.proposition_4_1.cosine import (
     SIMILAR_IS_ENOUGH,
     SIMILAR_IS_ENOUGH_ATTAINED,
     SIMILAR_IS_NEEDED,
     SIMILAR_IS_NEEDED_ATTAINED,
 )
-from proofs.proposition_4_1_softmax import OPPOSITE_KEYS, OSCILLATION_ABOVE, OSCILLATION_BELOW
-from proofs.proposition_4_1_two_sided import (
+from proofs.proposition_4_1.proof import PROOF
+from proofs.proposition_4_1.softmax import OPPOSITE_KEYS, OSCILLATION_ABOVE, OSCILLATION_BELOW
+from proofs.proposition_4_1.two_sided import (
     CHANNEL_CHANGE,
     EQUAL_KEYS,
     HOUSEHOLDER,
@@ -50,7 +49,6 @@ from proofs.proposition_4_1_two_sided import (
     TWO_SIDED_LOWER,
     TWO_SIDED_UPPER,
 )
-from proofs.witness import Chosen
 from tappa_theory.separable import evaluate
 from tappa_theory.shift_identity import theta
 from tappa_theory.theorems.proposition_4_1 import (

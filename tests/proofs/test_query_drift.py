@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import query_drift_bounds as bounds
-from proofs import query_drift_moments as moments
-from proofs.attack import run_attack
-from proofs.query_drift import PROOF
-from proofs.query_drift_attacks import drift_attack
-from proofs.query_drift_sharpness import COSINE_INSTANCES, MOST_ATTAINED, RARE, SMALL, SPREAD, UP, p
+from proofs.engine.attack import run_attack
+from proofs.query_drift import bounds, moments
+from proofs.query_drift.attacks import drift_attack
+from proofs.query_drift.proof import PROOF
+from proofs.query_drift.sharpness import COSINE_INSTANCES, MOST_ATTAINED, RARE, SMALL, SPREAD, UP, p
 from tappa_theory.drift import step_change
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems import query_drift as registry

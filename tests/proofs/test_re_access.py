@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import re_access_attacks as attacks
-from proofs import re_access_column as column
-from proofs import re_access_turn as turn
-from proofs.attack import run_attack
-from proofs.claims import Exact
-from proofs.re_access import PROOF
-from proofs.re_access_turn import turned
+from proofs.engine.attack import run_attack
+from proofs.engine.claims import Exact
+from proofs.re_access import attacks, column, turn
+from proofs.re_access.proof import PROOF
+from proofs.re_access.turn import turned
 from tappa_theory.separable import evaluate
 from tappa_theory.shift_identity import QUERY_DRIFT, lam, rotation_residual, theta, w, w_u, z, z_s
 from tappa_theory.theorems.re_access import (

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from proofs import pages, readable
+from proofs.ledger import pages, readable
 
 
 @pytest.mark.parametrize("width", [85, 100, 140])

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import sympy as sp
 
-from proofs.real_form import RealForm
+from proofs.engine.real_form import RealForm
 
 x, y = sp.symbols("x y", real=True)
 p = sp.Symbol("p", positive=True)

@@ -7,11 +7,12 @@ import pytest
 import sympy as sp
 import torch
 
-from proofs import rotation_precision, rotation_precision_arithmetic, rotation_precision_table
-from proofs.attack import run_attack
-from proofs.derivation import Derivation
-from proofs.rotation_precision import PROOF, corner, crossover
-from proofs.rotation_precision_arithmetic import (
+from proofs.engine.attack import run_attack
+from proofs.engine.derivation import Derivation
+from proofs.rotation_precision import arithmetic as rotation_precision_arithmetic
+from proofs.rotation_precision import proof as rotation_precision
+from proofs.rotation_precision import table as rotation_precision_table
+from proofs.rotation_precision.arithmetic import (
     ARITHMETIC_ERROR,
     BOTH_COMPONENTS,
     CHANNEL,
@@ -25,7 +26,7 @@ from proofs.rotation_precision_arithmetic import (
     SHARP_FUSED,
     SHARP_INVARIANCE,
 )
-from proofs.rotation_precision_attacks import (
+from proofs.rotation_precision.attacks import (
     ATTACKS,
     FORMATS,
     channel_attack,
@@ -35,7 +36,8 @@ from proofs.rotation_precision_attacks import (
     rotate,
     rounded,
 )
-from proofs.rotation_precision_table import (
+from proofs.rotation_precision.proof import PROOF, corner, crossover
+from proofs.rotation_precision.table import (
     ANGLE_OF_PAIR,
     BELOW_ONE,
     COMPUTED,

@@ -5,7 +5,7 @@ import copy
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from proofs.schema import schema, validate
+from proofs.ledger.schema import schema, validate
 
 
 def test_the_schema_is_a_schema():

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import sympy as sp
 
-from proofs import seasonal as proof
-from proofs.attack import run_attack
-from proofs.balls import Balls
-from proofs.rows import changed, only_turn
-from proofs.seasonal import AUXILIARY, CLAIMS, PROOF, PUBLISHED, THEOREM
+from proofs.engine.attack import run_attack
+from proofs.engine.balls import Balls
+from proofs.lemmas.rows import changed, only_turn
+from proofs.seasonal import proof
+from proofs.seasonal.proof import AUXILIARY, CLAIMS, PROOF, PUBLISHED, THEOREM
 from tappa_theory.shift_identity import KEY_DRIFT, QUERY_DRIFT, rotation_residual, w, w_u, z, z_s
 
 BY_ID = {claim.id: claim for claim in CLAIMS}

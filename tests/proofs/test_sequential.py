@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import sequential_attacks as attacks
-from proofs import sequential_attained as attained
-from proofs import sequential_diagonal as diagonal
-from proofs import sequential_supremum as supremum
-from proofs.attack import run_attack
-from proofs.sequential import PROOF
+from proofs.engine.attack import run_attack
+from proofs.sequential import attacks, attained, diagonal, supremum
+from proofs.sequential.proof import PROOF
 from tappa_theory.separable import evaluate
 from tappa_theory.shift_identity import KEY_DRIFT, QUERY_DRIFT, lam
 from tappa_theory.theorems.sequential import (

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import shift_bound
-from proofs.attack import run_attack
-from proofs.derivation import Derivation
-from proofs.shift_bound import (
+from proofs.engine.attack import run_attack
+from proofs.engine.derivation import Derivation
+from proofs.engine.witness import chosen
+from proofs.shift_bound import proof as shift_bound
+from proofs.shift_bound.proof import (
     ALIGNED,
     ALONG,
     BETTER_DRIFT,
@@ -30,7 +31,6 @@ from proofs.shift_bound import (
     WITNESS,
     shift_attack,
 )
-from proofs.witness import chosen
 from tappa_theory.separable import evaluate
 from tappa_theory.shift_identity import (
     ALPHA,

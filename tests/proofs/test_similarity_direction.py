@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import similarity_direction as direction
-from proofs.attack import run_attack
-from proofs.instances import floats
-from proofs.similarity_direction import (
+from proofs.engine.attack import run_attack
+from proofs.engine.instances import floats
+from proofs.similarity_direction import proof as direction
+from proofs.similarity_direction.proof import (
     ALONG,
     APART,
     ATTAINED,

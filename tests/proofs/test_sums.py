@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs.certificates import Solver
-from proofs.derivation import Lemma
-from proofs.exponential import TANGENT, AboveTangent
-from proofs.query_drift_moments import ROW, THIRD_ABOVE, D, P, _third, i, j, low, n, over_keys, x
-from proofs.relations import le, lt
-from proofs.sums import Cases, Differentiated, Opaque, Sums, Termwise, entry, real
+from proofs.engine.certificates import Solver
+from proofs.engine.derivation import Lemma
+from proofs.engine.relations import le, lt
+from proofs.engine.sums import Cases, Differentiated, Opaque, Sums, Termwise, entry, real
+from proofs.lemmas.exponential import TANGENT, AboveTangent
+from proofs.query_drift.moments import ROW, THIRD_ABOVE, D, P, _third, i, j, low, n, over_keys, x
 from tappa_theory.theorems.attention_distance import OMEGA
 from tappa_theory.theorems.query_drift import MEAN
 

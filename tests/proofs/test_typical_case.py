@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from proofs import typical_case
-from proofs.attack import Attack, run_attack
-from proofs.typical_case import (
+from proofs.engine.attack import Attack, run_attack
+from proofs.typical_case import proof as typical_case
+from proofs.typical_case.proof import (
     APART,
     ATTAINED,
     CAUSAL,

@@ -3,9 +3,9 @@
 import pytest
 import sympy as sp
 
-from proofs.certificates import instance
-from proofs.relations import eq, le, lt
-from proofs.values import at_example, instance_of
+from proofs.engine.certificates import instance
+from proofs.engine.relations import eq, le, lt
+from proofs.engine.values import at_example, instance_of
 
 x, y, A, B = sp.symbols("x y A B", real=True)
 size = sp.Symbol("Q", nonnegative=True)

@@ -3,8 +3,8 @@
 import pytest
 import sympy as sp
 
-from proofs.certificates import Solver
-from proofs.witness import AtChosen, Chosen, chosen
+from proofs.engine.certificates import Solver
+from proofs.engine.witness import AtChosen, Chosen, chosen
 
 x, y = sp.symbols("x y", real=True)
 size = sp.Symbol("r", nonnegative=True)

@@ -1,0 +1,1 @@
+"""The proof of the theorem `attention_distance`: `proof.PROOF`."""

@@ -1,0 +1,1 @@
+"""Exact forms, certificates, derivations and attacks: what a proof is made of."""

@@ -1,0 +1,1 @@
+"""The proof of the theorem `query_drift`: `proof.PROOF`."""

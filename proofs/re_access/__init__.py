@@ -1,0 +1,1 @@
+"""The proof of the theorem `re_access`: `proof.PROOF`."""

@@ -1,0 +1,1 @@
+"""The proof of the theorem `rotation_precision`: `proof.PROOF`."""

@@ -1,0 +1,1 @@
+"""The proof of the theorem `similarity_direction`: `proof.PROOF`."""
