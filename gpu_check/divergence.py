@@ -15,8 +15,9 @@ from tappa_theory.theorems.query_drift import ERROR, LARGEST, LOWER, QUADRATIC, 
 
 SMALLEST_OMEGA = 1e-3
 """Oscillation below which the interval is that of this one, which contains it: at 0 it is 0/0."""
-LARGEST_OMEGA = 700.0
-"""Oscillation above which e^omega overflows; the oscillation itself is then the upper end."""
+LARGEST_OMEGA = 600.0
+"""Oscillation above which e^omega times a variance may overflow; the oscillation itself is then the
+upper end."""
 
 
 def quadratic_bound(oscillation: np.ndarray) -> np.ndarray:

@@ -7,16 +7,16 @@ the query and the diameter of the keys alone. By theorem `lifetime` no discarded
 the row's top key while the query has moved by less than the radius over the discarded keys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from gpu_check.attention import Block, new_rows
-from gpu_check.lifetimes import Lifetimes
+from gpu_check.lifetimes import Lifetimes, no_key
 from gpu_check.pairs import UNIT_ROUNDOFF
-from gpu_check.rows import followed, square_distances
+from gpu_check.rows import followed, same_start, square_distances
 from tappa_theory.arrays import to_numpy
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.attention_distance import MASS_LATER, OSCILLATION
@@ -29,25 +29,37 @@ INFORMATIVE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class _Masks:
-    """Which keys the rows of a block see and discard, as factors (1, 0) and as terms (0, -inf)."""
+class _Rows:
+    """Consecutive rows of a block, and what of their keys is discarded, as factor and as term.
 
-    visible: torch.Tensor
-    discarded: torch.Tensor
-    common: torch.Tensor
+    start: from this key on the rows may see different keys; `visible` and `hidden` are the factor
+    and the term of these.
+    """
+
+    rows: torch.Tensor
+    logits: torch.Tensor
+    attention: torch.Tensor
+    gone: torch.Tensor
     lost: torch.Tensor
+    visible: torch.Tensor
+    hidden: torch.Tensor
+    start: int
 
-
-def _masks(block: Block, discarded: torch.Tensor) -> _Masks:
-    factors = [keys.to(torch.float64) for keys in (block.visible, discarded)]
-    terms = [(1 - 1 / factor).clamp_(max=0) for factor in factors]
-    return _Masks(*factors, *terms)
+    def part(self, first: int, stop: int) -> "_Rows":
+        """Rows first, ..., stop - 1 of these."""
+        tensors = {
+            field.name: getattr(self, field.name)[first:stop]
+            for field in fields(self)
+            if field.name != "start"
+        }
+        return replace(self, **tensors)
 
 
 class Reuse:
     """Collects blocks of rows in order; `summary` tells what the discarded keys were worth.
 
-    lifetimes: of the same head; it must be given every block first.
+    lifetimes: of the same head; it must be given every block first. Blocks but the last have
+    max(HORIZONS) rows or more.
     """
 
     def __init__(self, lifetimes: Lifetimes) -> None:
@@ -59,69 +71,70 @@ class Reuse:
         # of row t at every horizon: epsilon, the mass later, the oscillation in between, and by how
         # much the top key of row t is ahead of the keys discarded then
         self.measured = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
-        self.before: Block | None = None
-        # Only then does a row not see what an earlier one saw.
-        self.shrinking = (
-            self.head.visibility.window is not None or self.head.visibility.valid is not None
-        )
+        self.before: _Rows | None = None
 
     def add(self, block: Block) -> None:
         """Take the next block of rows and compare each of its rows with the earlier ones."""
         block = new_rows(block)
-        count, width = block.logits.shape
-        if self.lifetimes.softcap is None:
-            self._add_distances(block)
-        if self.before is not None:
-            block = Block(
-                torch.cat([self.before.rows, block.rows]),
-                *(
-                    torch.cat([torch.nn.functional.pad(old, (0, width - old.shape[1])), new])
-                    for old, new in (
-                        (self.before.logits, block.logits),
-                        (self.before.visible, block.visible),
-                        (self.before.attention, block.attention),
-                    )
-                ),
-            )
-        kept = self.lifetimes.kept[block.rows]
-        masks = _masks(block, (block.attention < kept[:, None]) & block.visible)
-        for place, step in enumerate(HORIZONS):
-            first = max(len(block.rows) - count, step)
-            if first < len(block.rows):
-                early = slice(first - step, len(block.rows) - step)
-                self._compare(place, block, masks, early, slice(first, len(block.rows)))
-        last = slice(max(len(block.rows) - max(HORIZONS), 0), None)
-        self.before = Block(
-            block.rows[last], block.logits[last], block.visible[last], block.attention[last]
+        start = same_start(self.head.visibility, block.rows)
+        visible = block.visible[:, start:].to(torch.float64)
+        now = _Rows(
+            block.rows,
+            block.logits,
+            block.attention,
+            self.lifetimes.gone,
+            self.lifetimes.lost,
+            visible,
+            no_key(visible),
+            start,
         )
+        if self.lifetimes.softcap is None:
+            self._add_distances(now)
+        count, before = len(now.rows), self.before
+        if int(now.rows[-1]) < self.lifetimes.first:
+            return
+        for place, step in enumerate(HORIZONS):
+            if step < count:
+                self._compare(place, now.part(0, count - step), now.part(step, count))
+            if before is not None:
+                first, some = len(before.rows) - step, min(step, count)
+                self._compare(place, before.part(first, first + some), now.part(0, some))
+        self.before = now.part(max(count - max(HORIZONS), 0), count)
 
-    def _add_distances(self, block: Block) -> None:
+    def _add_distances(self, now: _Rows) -> None:
         """The farthest key that each key sees behind it."""
-        rows, width = block.rows, block.logits.shape[1]
+        rows, width = now.rows, now.logits.shape[1]
         squares = self.lifetimes.squares
         apart = square_distances(self.key[rows], self.key[:width], squares[rows], squares[:width])
-        self.farthest[rows] = (apart * block.visible).amax(dim=1).sqrt()
+        apart[:, now.start :] *= now.visible
+        self.farthest[rows] = apart.amax(dim=1).sqrt()
 
-    def _compare(self, place: int, block: Block, masks: _Masks, early: slice, later: slice) -> None:
-        # Factors and terms in place of a choice by a mask, which takes ten times as long.
-        common, lost = masks.common[early], masks.lost[early]
-        seen, gone = masks.visible[early], masks.discarded[early]
-        if self.shrinking:
-            common, lost = common + masks.common[later], lost + masks.common[later]
-            seen, gone = seen * masks.visible[later], gone * masks.visible[later]
-        top = self.lifetimes.top[block.rows[early], None]
-        own = (block.logits[later].gather(1, top) + common.gather(1, top))[:, 0]
-        ahead = own - (block.logits[later] + lost).amax(dim=1)
-        change = block.logits[later] - block.logits[early]
-        highest, lowest = (change + common).amax(dim=1), (change - common).amin(dim=1)
-        before, after = (
-            [(block.attention[rows] * keys).sum(dim=1) for keys in (gone, seen)]
-            for rows in (early, later)
-        )
+    def _compare(self, place: int, early: _Rows, later: _Rows) -> None:
+        """Note what each row of `early` shows of its keys at the row in its place in `later`."""
+        start, width = early.start, early.logits.shape[1]
+        logits, attention = later.logits[:, :width], later.attention[:, :width]
+        seen, hidden, gone, lost = early.visible, early.hidden, early.gone, early.lost
+        top = self.lifetimes.top[early.rows, None]
+        own = logits.gather(1, top)
+        if not later.start:  # a row may no longer see what an earlier one saw
+            still, out = later.visible[:, :width], later.hidden[:, :width]
+            seen, hidden, gone, lost = seen * still, hidden + out, gone * still, lost + out
+            own += hidden.gather(1, top)
+        work = logits + lost
+        ahead = own[:, 0] - work.amax(dim=1)
+        change = torch.sub(logits, early.logits, out=work)
+        last = change[:, start:].clone()
+        torch.add(last, hidden, out=change[:, start:])
+        highest = change.amax(dim=1)
+        torch.sub(last, hidden, out=change[:, start:])
+        oscillation = highest - change.amin(dim=1)
+        masses = [
+            torch.mul(weights, gone, out=work).sum(dim=1)
+            / (weights[:, :start].sum(dim=1) + (weights[:, start:] * seen).sum(dim=1))
+            for weights in (early.attention, attention)
+        ]
         # Rows without a common key give 0/0, which is left out at the end.
-        self.measured[place][:, block.rows[early]] = torch.stack(
-            [before[0] / before[1], after[0] / after[1], highest - lowest, ahead]
-        )
+        self.measured[place][:, early.rows] = torch.stack([*masses, oscillation, ahead])
 
     def summary(self) -> dict[str, Any] | None:
         """The "reuse" of a head in check.json, by horizon; None if there is no row to follow."""
@@ -136,8 +149,8 @@ class Reuse:
     def _at(self, place: int, step: int, rows: torch.Tensor) -> dict[str, Any]:
         discarded, observed, oscillation, ahead = self.measured[place][:, rows]
         on_top = self.lifetimes.holds(rows, step, self.lifetimes.radius_discarded)
-        measured = mass_later(discarded, oscillation)
-        a_priori = mass_later(discarded, self._oscillation(step, rows))
+        limit = self._oscillation(step, rows)
+        measured, a_priori = mass_later(discarded, oscillation), mass_later(discarded, limit)
         # Each mass errs by its sum's roundings and four logits' errors, relative to itself.
         slack = 8 * self.lifetimes.error + 8 * len(self.key) * UNIT_ROUNDOFF
         tightness = observed / torch.where(measured > 0, measured, 1.0)
@@ -148,7 +161,7 @@ class Reuse:
             "measured": float(measured.mean()),
             "a_priori": float(a_priori.mean()),
             "oscillation": float(oscillation.mean()),
-            "oscillation_a_priori": float(self._oscillation(step, rows).mean()),
+            "oscillation_a_priori": float(limit.mean()),
             "tightness": float(np.median(to_numpy(tightness))),
             "informative_measured": float((measured < INFORMATIVE).double().mean()),
             "informative": float((a_priori < INFORMATIVE).double().mean()),

@@ -40,6 +40,15 @@ def square_distances(
     left, right: (R, d), (C, d). *_squares: their squared norms. What rounding may take away is
     added: (2d + 8) units in the last place of the sum of both squared norms.
     """
-    sums = left_squares[:, None] + right_squares[None, :]
-    slack = (2 * left.shape[1] + 8) * UNIT_ROUNDOFF
-    return torch.addmm(sums, left, right.T, alpha=-2).clamp_(min=0).add_(sums, alpha=slack)
+    more = 1 + (2 * left.shape[1] + 8) * UNIT_ROUNDOFF
+    sums = left_squares[:, None] * more + right_squares[None, :] * more
+    return sums.addmm_(left, right.T, alpha=-2).clamp_(min=0)
+
+
+def same_start(visibility: Visibility, rows: torch.Tensor) -> int:
+    """Number of keys from the first on that all of these consecutive rows see.
+
+    0 with a sliding window or padding, where it takes more to tell.
+    """
+    cut = visibility.window is not None or visibility.valid is not None
+    return 0 if cut else int(rows[0])

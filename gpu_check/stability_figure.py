@@ -9,6 +9,7 @@ import numpy as np
 from gpu_check.figure_parts import (
     Check,
     Drawing,
+    edge_text,
     handle,
     line_handle,
     log_axes,
@@ -17,7 +18,7 @@ from gpu_check.figure_parts import (
     say,
     values,
 )
-from gpu_check.over_texts import Entry, head_unit
+from gpu_check.over_texts import Entry, head_unit, text_count
 from tappa_theory.app.style import (
     GUIDE,
     INK,
@@ -58,9 +59,11 @@ def stability(check: Check) -> Drawing | None:
     figure = new_figure(PAGE_WIDTH, 5.4)
     panels = figure.subplots(2, 2).ravel()
     _lifetimes(panels[0], heads, check["thresholds"].get("lifetime_horizon"))
-    _radii(panels[1], heads)
+    at_edge = _radii(panels[1], heads)
     _masses(panels[2], heads)
-    _divergences(panels[3], heads)
+    edge, absent = _divergences(panels[3], heads)
+    left_out = f" {absent} without a positive divergence are left out." if absent else ""
+    dots = " A dot is a head and a text." if text_count(check) > 1 else ""
     present = [name for name in PATTERNS if any(h["pattern_observed"] == name for h in heads)]
     handles = [
         handle(PATTERN_MARKS[name].marker, PATTERN_MARKS[name].colour, "none") for name in present
@@ -80,7 +83,7 @@ def stability(check: Check) -> Drawing | None:
         " observed so many rows later, and as certified; median of the heads, with the middle 80%"
         " of them. Bottom right: mean divergence of a row from the next against its second-order"
         " value; bars reach from the lowest to the highest divergence that the theorem allows."
-        f" {text}",
+        f"{edge_text(at_edge + edge)}{left_out}{dots} {text}",
         f"Four panels. {text}",
     )
 
@@ -90,7 +93,8 @@ def _told(check: Check) -> str:
     unit, following = head_unit(check), next(iter(reuse.values()))
     broken = life["broken"] + sum(part["broken"] for part in reuse.values())
     masses = "; ".join(
-        f"{step} rows later observed {number_text(part['observed'])}, certified"
+        f"{step} {'row' if step == '1' else 'rows'} later observed"
+        f" {number_text(part['observed'])}, certified"
         f" {number_text(part['measured'])} by the measured oscillation and"
         f" {number_text(part['a_priori'])} a priori"
         for step, part in reuse.items()
@@ -131,7 +135,8 @@ def _lifetimes(axes: Axes, heads: list[Entry], horizon: float | None) -> None:
     axes.legend(loc="lower right", fontsize=6.5)
 
 
-def _radii(axes: Axes, heads: list[Entry]) -> None:
+def _radii(axes: Axes, heads: list[Entry]) -> int:
+    """Draw radii against steps; how many dots lie below the axes and are drawn at their edge."""
     radius, step = (values(heads, f"lifetime.{name}") for name in ("radius", "step"))
     there = positive(radius, step)
     if not there.any():
@@ -146,6 +151,7 @@ def _radii(axes: Axes, heads: list[Entry]) -> None:
     axes.set_xlabel("radius / |query| (median)")
     axes.set_ylabel("step / |query| (median)")
     axes.set_title("radius and step", loc="left")
+    return int(np.count_nonzero(there & ((radius < low) | (step < low))))
 
 
 def _masses(axes: Axes, heads: list[Entry]) -> None:
@@ -167,18 +173,23 @@ def _masses(axes: Axes, heads: list[Entry]) -> None:
     axes.legend(loc="center right", fontsize=6.5, frameon=True, framealpha=0.9)
 
 
-def _divergences(axes: Axes, heads: list[Entry]) -> None:
+def _divergences(axes: Axes, heads: list[Entry]) -> tuple[int, int]:
+    """Draw divergences; (dots drawn at the lower edge, heads left out, of which a number is 0)."""
     predicted, observed, lowest, highest = (
         values(heads, f"kl.{name}") for name in ("predicted", "observed", "lowest", "highest")
     )
     there = positive(predicted, observed, lowest, highest)
+    absent = int(np.count_nonzero(~there))
     if not there.any():
         say(axes, "no values")
-        return
+        return 0, absent
     left, right = log_range(predicted[there])
-    there &= predicted >= left
-    bottom = float(min(lowest[there].min(), left))
-    top = float(max(highest[there].max(), right))
+    shown = there & (predicted >= left)
+    bottom = float(min(lowest[shown].min(), left)) / 1.4
+    top = float(max(highest[there].max(), right)) * 1.4
+    below = there & ((predicted < left) | (observed < bottom))
+    predicted = np.clip(predicted, left, None)
+    observed, lowest, highest = (np.clip(x, bottom, None) for x in (observed, lowest, highest))
     axes.vlines(
         predicted[there], lowest[there], highest[there],
         color="#cfcfcf", linewidth=0.5, zorder=1,
@@ -187,7 +198,7 @@ def _divergences(axes: Axes, heads: list[Entry]) -> None:
     (line,) = axes.plot([left, right], [left, right], color=GUIDE, linewidth=0.8, linestyle="--")
     line.set_zorder(2)
     axes.set_xlim(left, right)
-    axes.set_ylim(bottom / 1.4, top * 1.4)
+    axes.set_ylim(bottom, top)
     log_axes(axes)
     axes.set_xlabel("key_metric (nats)")
     axes.set_ylabel("KL (nats)")
@@ -197,6 +208,7 @@ def _divergences(axes: Axes, heads: list[Entry]) -> None:
         ["allowed by the theorem", "as predicted"],
         loc="lower right", fontsize=6.5,
     )  # fmt: skip
+    return int(np.count_nonzero(below)), absent
 
 
 def _marked(

@@ -200,8 +200,23 @@ def test_the_headline_begins_with_prediction_and_ends_with_the_verdict(checked):
     document = read(checked.folder)
     lines = headline(document).splitlines()
     assert lines[0].startswith("patterns: predicted = observed on ")
-    assert [line.split(":")[0] for line in lines[1:]] == [*SHIFT_THEOREMS, "bounds"]
+    assert [line.split(":")[0] for line in lines[1:]] == [*SHIFT_THEOREMS, "lifetimes", "bounds"]
     assert checked.outcome.out.splitlines()[-len(lines) :] == lines
+
+
+def test_the_headline_tells_lifetimes_and_what_is_broken(checked):
+    document = read(checked.folder)
+    life, part = document["summary"]["lifetime"], document["summary"]["reuse"]["1"]
+    line = headline(document).splitlines()[-2]
+    assert f" on {life['certified_rows']:,} of {life['rows']:,} rows " in line
+    assert f"it lasts {life['observed_old']['mean']:.2f} steps" in line
+    assert f"on {part['top_observed']:.1%}, certified on {part['top_certified']:.1%}" in line
+    assert f"hold {part['observed']:.3f} of the attention, certified at most" in line
+    assert line.endswith("outside what is proven: 0 rows, 0 steps")
+    life["broken"], part["broken"], document["summary"]["kl"]["outside"] = 2, 3, 4
+    assert headline(document).splitlines()[-2].endswith("proven: 5 rows, 4 steps")
+    document["summary"]["lifetime"] = None
+    assert "lifetimes" not in headline(document)
 
 
 # --- options

@@ -21,6 +21,12 @@ HEAD_FIELDS = (
     "frequency_dominant_channel kappa angle_deviation pattern_predicted pattern_observed "
     "predictability theorems"
 )
+LIFETIME_FIELDS = "rows certified observed_old observed certified_share broken radius step"
+REUSE_FIELDS = (
+    "rows discarded observed measured a_priori oscillation oscillation_a_priori tightness "
+    "informative_measured informative top_certified top_observed broken"
+)
+KL_FIELDS = "steps predicted observed remainder lowest highest informative outside"
 # Every field that other programs read, as a path into check.json; * is every element of a list.
 CONTRACT = [
     *["schema", "complete", "verdict", "model", "texts", "environment", "heads", "layers"],
@@ -42,6 +48,16 @@ CONTRACT = [
         for t in SHIFT_THEOREMS
         for n in ("predicted", "observed")
     ],
+    *[f"heads.*.{n}" for n in ("angle_bound", "lifetime", "reuse", "kl")],
+    *[f"heads.*.angle_bound.{n}" for n in ("bound", "within")],
+    *[f"heads.*.lifetime.{n}" for n in LIFETIME_FIELDS.split()],
+    *[
+        f"heads.*.lifetime.{which}.{n}"
+        for which in ("certified", "observed_old", "observed")
+        for n in ("mean", "median", "low", "high")
+    ],
+    *[f"heads.*.reuse.{step}.{n}" for step in (1, 4, 16) for n in REUSE_FIELDS.split()],
+    *[f"heads.*.kl.{n}" for n in KL_FIELDS.split()],
     "heads.*.text",
     *[f"texts.*.{n}" for n in ("chat", "loss")],
     "model.rope.*.texts",
@@ -152,6 +168,27 @@ FAULTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a head of a negative text": lambda d: head(d).update(text=-1),
     "an exemplar of a text by name": lambda d: d["exemplars"][0].update(text="a.txt"),
     "a chat as a word": lambda d: d["texts"][0].update(chat="yes"),
+    "a bound as a word": lambda d: head(d)["angle_bound"].update(bound="small"),
+    "a negative bound": lambda d: head(d)["angle_bound"].update(bound=-1e-4),
+    "within as a number": lambda d: head(d)["angle_bound"].update(within=0),
+    "negative rows": lambda d: head(d)["lifetime"].update(rows=-1),
+    "rows with a fraction": lambda d: head(d)["lifetime"].update(rows=1.5),
+    "a negative lifetime": lambda d: head(d)["lifetime"]["certified"].update(median=-1),
+    "a lifetime as null": lambda d: head(d)["lifetime"]["observed"].update(mean=None),
+    "a certified share above one": lambda d: head(d)["lifetime"].update(certified_share=1.5),
+    "a negative radius": lambda d: head(d)["lifetime"].update(radius=-0.1),
+    "negative broken rows": lambda d: head(d)["lifetime"].update(broken=-1),
+    "reuse at no horizon": lambda d: head(d).update(reuse={}),
+    "a mass above one": lambda d: head(d)["reuse"]["4"].update(observed=1.1),
+    "a certificate as null": lambda d: head(d)["reuse"]["16"].update(a_priori=None),
+    "a negative oscillation": lambda d: head(d)["reuse"]["1"].update(oscillation=-1.0),
+    "a share of rows above one": lambda d: head(d)["reuse"]["1"].update(top_certified=2),
+    "broken with a fraction": lambda d: head(d)["reuse"]["1"].update(broken=0.5),
+    "a negative divergence": lambda d: head(d)["kl"].update(observed=-0.1),
+    "a remainder as a word": lambda d: head(d)["kl"].update(remainder="small"),
+    "an informative share above one": lambda d: head(d)["kl"].update(informative=1.2),
+    "outside as null": lambda d: head(d)["kl"].update(outside=None),
+    "a summary of lifetimes as a number": lambda d: d["summary"].update(lifetime=1.0),
     "a negative loss": lambda d: d["texts"][0].update(loss=-1.0),
 }
 
@@ -264,6 +301,9 @@ def test_fields_beyond_the_contract_are_welcome(valid):
 
 def test_what_applies_to_nothing_may_be_null(valid):
     document = copy.deepcopy(valid)
+    for name in ("angle_bound", "lifetime", "reuse", "kl"):
+        head(document)[name] = None
+        document["summary"][name] = None
     for name in ("kappa", "dominant_channel", "channel_energy", "pattern_observed"):
         head(document)[name] = None
     for name in ("shift", "max_ratio", "worst", "informative", "published_violations"):

@@ -10,6 +10,7 @@ import torch
 
 from gpu_check import lifetimes, reuse
 from gpu_check.attention import observe
+from gpu_check.check import Checker
 from gpu_check.lifetimes import HORIZON, KEPT_SHARE, Lifetimes
 from gpu_check.pairs import Head, TiledCheck
 from gpu_check.reuse import HORIZONS, Reuse, mass_later
@@ -386,3 +387,39 @@ def test_a_bound_one_percent_too_small_is_seen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reuse, "MASS_LATER", 0.99 * reuse.MASS_LATER)
     later = collected(apart())[1].summary() or {}
     assert all(part["broken"] == part["rows"] for part in later.values())
+
+
+def test_a_step_too_few_is_seen(monkeypatch: pytest.MonkeyPatch):
+    move = Lifetimes.move
+    monkeypatch.setattr(Lifetimes, "move", lambda self, rows, step: move(self, rows, step - 1))
+    life, _ = collected(approaching())
+    old = life.observed()[0]
+    assert all(int(life.certified()[t]) == int(old[t]) + 1 for t in range(137, 201))
+    summary = life.summary()
+    assert summary is not None
+    assert summary["broken"] == 64  # rows 137 to 200; before, the top key outlasts HORIZON
+    later = collected(apart())[1].summary() or {}
+    assert [part["broken"] for part in later.values()] == [part["rows"] for part in later.values()]
+
+
+def test_heads_that_share_their_keys_are_measured_each_on_its_own_queries():
+    """Grouped queries: of four query heads two share a key head each."""
+    length = 150
+    queries = torch.stack([steady(length, 0), wander(length, 2, 1.0), *[steady(length, 7)] * 2])
+    keys = torch.stack([wander(length, 1, 1.0), wander(length, 8, 0.5)])
+    checker = Checker(threads=1)
+    checker.add_layer(0, queries, keys, ROPE, scale=SCALE, visibility=Visibility(length))
+    results = sorted(checker.result.heads, key=lambda head: head.head)
+    assert [head.kv_head for head in results] == [0, 0, 1, 1]
+    for head in results:
+        alone = Case(queries[head.head], keys[head.head // 2], Visibility(length))
+        life, again = collected(alone)
+        assert head.lifetime == life.summary()
+        assert head.reuse == again.summary()
+        naive = Naive(alone)
+        certified = [naive.certified(t) for t in naive.rows(HORIZON)]
+        assert head.lifetime is not None
+        assert head.lifetime["certified"]["mean"] == pytest.approx(np.mean(certified))
+    assert results[0].lifetime != results[1].lifetime
+    assert results[0].lifetime != results[2].lifetime
+    assert (results[2].lifetime, results[2].reuse) == (results[3].lifetime, results[3].reuse)

@@ -298,3 +298,93 @@ def test_no_head_gives_null():
     assert found["drift"]["kl"] is None
     assert found["q_similarity"] == {}
     assert layer_means([]) == []
+
+
+# --- lifetimes, reuse, divergence and angles
+
+
+def steps(number: float) -> dict[str, float]:
+    return {"mean": number, "median": number + 1, "low": number + 2, "high": number + 3}
+
+
+def life(number: float, rows: int, share: float, radius: float | None = 0.5) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "certified": steps(number),
+        "observed_old": steps(10 * number),
+        "observed": steps(5 * number),
+        "certified_share": share,
+        "broken": rows // 100,
+        "radius": radius,
+        "step": number / 2,
+    }
+
+
+def test_lifetimes_are_medians_over_heads_and_rows_are_added_up():
+    heads = [
+        head(0, lifetime=life(1.0, 100, 0.07)),
+        head(1, lifetime=life(2.0, 200, 0.0, radius=None)),
+        head(2, lifetime=life(9.0, 300, 1.0, radius=0.7)),
+        head(3, lifetime=None),
+    ]
+    assert summarise(heads)["lifetime"] == {
+        "heads": 3,
+        "rows": 600,
+        "broken": 1 + 2 + 3,
+        "certified_heads": 2,
+        "certified_rows": 7 + 0 + 300,
+        "certified": {"mean": 2.0, "median": 3.0, "low": 4.0, "high": 5.0},
+        "observed_old": {"mean": 20.0, "median": 21.0, "low": 22.0, "high": 23.0},
+        "observed": {"mean": 10.0, "median": 11.0, "low": 12.0, "high": 13.0},
+        "radius": pytest.approx(0.6),
+        "step": 1.0,
+    }
+
+
+def later(number: float, rows: int) -> dict[str, Any]:
+    numbers = ("discarded", "observed", "measured", "a_priori", "tightness")
+    shares = ("informative", "informative_measured", "top_certified", "top_observed")
+    return {"rows": rows, "broken": rows // 100, **dict.fromkeys((*numbers, *shares), number)}
+
+
+def test_reuse_is_medians_over_heads_and_shares_of_all_rows_by_horizon():
+    heads = [
+        head(0, reuse={"1": later(0.1, 100), "4": later(0.2, 50)}),
+        head(1, reuse={"1": later(0.2, 100)}),
+        head(2, reuse={"1": later(0.9, 200)}),
+        head(3, reuse=None),
+    ]
+    found = summarise(heads)["reuse"]
+    assert list(found) == ["1", "4"]
+    assert found["4"] == later(0.2, 50) | {"heads": 1}
+    one = found["1"]
+    assert (one["heads"], one["rows"], one["broken"]) == (3, 400, 4)
+    for name in ("discarded", "observed", "measured", "a_priori", "tightness"):
+        assert one[name] == 0.2
+    for name in ("informative", "informative_measured", "top_certified", "top_observed"):
+        assert one[name] == pytest.approx((0.1 * 100 + 0.2 * 100 + 0.9 * 200) / 400)
+
+
+def test_divergences_are_means_over_heads_and_steps_are_added_up():
+    first, second = (
+        {"steps": count, "predicted": number, "observed": 2 * number, "outside": count // 10}
+        for count, number in ((10, 0.5), (30, 1.5))
+    )
+    found = summarise([head(0, kl=first), head(1, kl=None), head(2, kl=second)])["kl"]
+    assert found == {"steps": 40, "predicted": 1.0, "observed": 2.0, "outside": 4}
+
+
+def test_the_angle_bound_is_the_largest_with_the_heads_within_theirs():
+    heads = [
+        head(0, angle_bound={"bound": 0.1, "within": True}, angle_deviation=0.05),
+        head(1, angle_bound={"bound": 0.3, "within": False}, angle_deviation=0.4),
+        head(2, angle_bound=None, angle_deviation=0.9),  # has no bound to be within
+        head(3),
+    ]
+    found = summarise(heads)["angle_bound"]
+    assert found == {"heads": 2, "within": 1, "bound": 0.3, "deviation": 0.4}
+
+
+def test_what_no_head_has_is_null():
+    found = summarise([head(0), head(1)])
+    assert [found[name] for name in ("lifetime", "reuse", "kl", "angle_bound")] == [None] * 4

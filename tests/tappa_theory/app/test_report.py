@@ -442,6 +442,83 @@ def test_a_precision_that_was_not_measured_says_why(tmp_path: Path) -> None:
     assert "pattern differs" not in text
 
 
+def _lasting() -> dict[str, Any]:
+    """The same with what later rows are worth."""
+
+    def steps(number: float) -> dict[str, float]:
+        return {"mean": number, "median": number + 1, "low": number / 2, "high": number + 7}
+
+    def part(number: float, broken: int) -> dict[str, Any]:
+        names = ("discarded", "observed", "measured", "a_priori", "informative")
+        numbers = {name: number * (1 + index) for index, name in enumerate(names)}
+        return numbers | {"top_certified": 0.0125, "top_observed": 0.9375, "broken": broken}
+
+    check = _check()
+    check["thresholds"] |= {"lifetime_horizon": 64, "kept_share": 0.25, "informative_mass": 0.5}
+    check["summary"] |= {
+        "lifetime": {
+            "heads": 2,
+            "rows": 1234,
+            "broken": 3,
+            "certified_heads": 1,
+            "certified_rows": 17,
+            "certified": steps(0.125),
+            "observed_old": steps(9.25),
+            "observed": steps(4.5),
+            "radius": 0.0423,
+            "step": 0.617,
+        },
+        "reuse": {"1": part(0.0313, 5), "4": part(0.0521, 7)},
+        "kl": {
+            "steps": 99,
+            "predicted": 0.211,
+            "observed": 0.223,
+            "remainder": 2.51,
+            "lowest": 0.0617,
+            "highest": 1.87,
+            "informative": 0.0625,
+            "outside": 11,
+        },
+        "angle_bound": {"heads": 2, "within": 1, "bound": 3.05e-4, "deviation": 3.62e-5},
+    }
+    return check
+
+
+def _section(html: str) -> str:
+    """Text of the section on lifetimes, blanks made one."""
+    found = re.search(r'<section id="lasting">(.*?)</section>', html, flags=re.DOTALL)
+    assert found is not None
+    return " ".join(re.sub(r"<[^>]*>", " ", found[1]).split())
+
+
+def test_how_long_attention_lasts_is_told_with_its_numbers(tmp_path: Path) -> None:
+    text = _section(_report(tmp_path, _lasting()))
+    assert "contradict a theorem by more than rounding: 15; steps: 11." in text
+    assert "certified 0.125 1.12 0.0625 7.12" in text
+    assert "observed, among the keys of the row 9.25 10.2 4.62 16.2" in text
+    assert "observed, among all keys 4.50 5.50 2.25 11.5" in text
+    assert "Medians over 2 heads, of at most 64 steps." in text
+    assert "certified on 17 of 1,234 rows, on 1 heads" in text
+    assert "moves by 0.617 of its norm in a step, and a certificate needs less than 0.0423" in text
+    assert "1 row later 0.0313 0.0626 0.0939 0.125 15.7% 1.25% 93.8%" in text
+    assert "4 rows later 0.0521 0.104 0.156 0.208 26.1% 1.25% 93.8%" in text
+    assert "all but the most attended 25.0% of the keys" in text
+    assert "is 0.223 nats in the mean, predicted to second order 0.211" in text
+    assert "remainder is 2.51, below the prediction on 6.25% of the steps" in text
+    assert "0.0617 to 1.87 nats" in text
+    assert "at most 3.62e-05 radians; their dtype allows 0.000305, and 1 of 2 heads" in text
+
+
+def test_without_lifetimes_or_angles_nothing_is_told_of_them(tmp_path: Path) -> None:
+    check = _lasting()
+    check["summary"]["angle_bound"] = None
+    assert "radians; their dtype" not in _section(_report(tmp_path, check))
+    for name in ("lifetime", "reuse", "kl"):
+        check = _lasting()
+        check["summary"][name] = None
+        assert 'id="lasting"' not in _report(tmp_path, check)
+
+
 def test_null_everywhere_still_makes_a_report(tmp_path: Path) -> None:
     check = _emptied(_several() | {"precision": PRECISION})
     check["summary"]["patterns"]["heads"] = 0
