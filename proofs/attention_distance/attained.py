@@ -58,22 +58,33 @@ def _apart(first: sp.Expr, second: sp.Expr, gained: sp.Expr, lost: sp.Expr) -> s
 Masses = tuple[sp.Expr, sp.Expr]
 
 
-def _attained(case: Case, before: Masses, after: Masses) -> tuple[Derivation, ...]:
-    """The two keys of the witness have masses, of the right sums and odds, and attain the bound."""
+Needed = tuple[tuple[sp.Rel, ...], tuple[sp.Rel, ...]]
+
+
+def _attained(
+    case: Case, before: Masses, after: Masses, needed: Needed = ((), ())
+) -> tuple[Derivation, ...]:
+    """The two keys of the witness have masses, of the right sums and odds, and attain the bound.
+
+    needed: what the first and the second mass need to be none below 0. That they attain the
+    formula needs the case; sums and odds are right in every case.
+    """
     (p, q), (p_later, q_later) = before, after
 
-    def derived(words: str, left: sp.Expr, relation: str, right: sp.Expr) -> Derivation:
+    def derived(
+        words: str, left: sp.Expr, relation: str, right: sp.Expr, *within: sp.Rel
+    ) -> Derivation:
         return Derivation(
             f"{case.title}: {words}",
             left,
             (Link(relation, right, "as they are chosen", Exponentials(Solver())),),
-            hypotheses=case.hypotheses,
+            hypotheses=within,
             example=case.example,
         )
 
     return (
-        derived("the first mass", sp.Integer(0), "<=", p),
-        derived("the second mass", sp.Integer(0), "<=", q),
+        derived("the first mass", sp.Integer(0), "<=", p, *needed[0]),
+        derived("the second mass", sp.Integer(0), "<=", q, *needed[1]),
         derived("they are the common ones", p + q, "=", 1 - case.at[LOST]),
         derived("and so are the later ones", p_later + q_later, "=", 1 - case.at[GAINED]),
         derived(r"the odds grow by $e^\omega$", p_later * q, "=", sp.exp(OMEGA) * p * q_later),
@@ -82,6 +93,7 @@ def _attained(case: Case, before: Masses, after: Masses) -> tuple[Derivation, ..
             _apart(p_later - p, q_later - q, case.at[GAINED], case.at[LOST]),
             "=",
             DISTANCE.subs(case.at, simultaneous=True),
+            *case.hypotheses,
         ),
     )
 
@@ -99,6 +111,7 @@ ATTAINED = (
         MIDDLE,
         (_FIRST, _SECOND),
         (stretch * _FIRST, stretch * sp.exp(-OMEGA) * _SECOND),
+        ((le(1, stretch),), (le(stretch, sp.exp(OMEGA)),)),
     ),
     *_attained(SHRINKING, _HALVES, _ODDS_R),
     *_attained(GROWING, _HALVES, _ODDS_R),
@@ -108,7 +121,6 @@ MASS_ATTAINED = Derivation(
     "a set of keys that all grow by the largest factor, the others by the smallest",
     MASS * sp.exp(OMEGA) / (MASS * sp.exp(OMEGA) + 1 - MASS),
     (Link("=", MASS_LATER, "both sides times $e^{-\\omega}$", Exponentials(Solver())),),
-    hypotheses=(le(MASS, 1),),
 )
 
 

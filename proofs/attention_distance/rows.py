@@ -307,9 +307,7 @@ GROWS_WITH_LOST = _grows(
 GROWS_WITH_OMEGA = _grows(
     DISTANCE, OMEGA, "the bound grows with the oscillation", le(GAINED, 1), le(LOST, 1)
 )
-MASS_GROWS_WITH_MASS = _grows(
-    MASS_LATER, MASS, "the later mass grows with the earlier one", le(MASS + more, 1)
-)
+MASS_GROWS_WITH_MASS = _grows(MASS_LATER, MASS, "the later mass grows with the earlier one")
 MASS_GROWS_WITH_OMEGA = _grows(
     MASS_LATER, OMEGA, "the later mass grows with the oscillation", le(MASS, 1)
 )

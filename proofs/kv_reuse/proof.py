@@ -13,7 +13,9 @@ from proofs.kv_reuse.attacks import ATTACKS
 from proofs.kv_reuse.rows import (
     ATTAINED_IN_ROW,
     ATTAINED_OUTPUT,
+    ERROR_ATTAINED,
     ERROR_FROM_BOUND,
+    ERROR_WITH_NEW_KEY,
     FROM_KEPT,
     IN_ROW,
     KEPT_AVERAGE,
@@ -141,15 +143,17 @@ PROOF = Proof(
                 r"The mass is attained for every $\varepsilon$, $\omega$ and $g$: with one logit"
                 r" change for all of $E$ and one, smaller by $\omega$, for the other old keys. The"
                 r" error is the mass times the distance of the values if all discarded values"
-                r" agree and all kept ones do; so it comes as near to its bound as $g$ to 0."
+                r" agree and all kept ones do. So without new keys it is its bound, at every"
+                r" $\varepsilon < 1$, $\omega$ and distance; with new keys, which a causal softmax"
+                r" row always has, $1 - g$ of it can be reached for every $g$."
             ),
-            derivations=(ATTAINED_IN_ROW, ATTAINED_OUTPUT),
+            derivations=(ATTAINED_IN_ROW, ATTAINED_OUTPUT, ERROR_ATTAINED, ERROR_WITH_NEW_KEY),
             witness=(
                 r"two old keys of masses $\varepsilon$, $1 - \varepsilon$ with $\Delta a_E = \Delta"
                 r" a_K + \omega$, new keys with the value of the kept one; on a head as in"
                 r" attention_distance"
             ),
-            ratio="1; of the error 1 - g, -> 1 as g -> 0",
+            ratio="1; of the error 1 - g with new keys of mass g",
         ),
         Claim(
             id="small_mass_is_not_enough",

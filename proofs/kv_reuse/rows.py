@@ -9,6 +9,7 @@ from proofs.attention_distance.shifts import CHANGES_WITHIN, CLOSE_FROM_BOUND
 from proofs.engine.certificates import Solver
 from proofs.engine.derivation import Derivation, Fact, Lemma, Link
 from proofs.engine.relations import eq, le
+from proofs.engine.witness import AtChosen, chosen
 from proofs.lemmas.attention import (
     AVERAGE,
     MIXTURE,
@@ -198,7 +199,6 @@ ATTAINED_IN_ROW = Derivation(
     "the discarded keys grow by the largest factor, the other old keys by the smallest",
     (1 - GAINED) * (MASS * sp.exp(OMEGA) / (MASS * sp.exp(OMEGA) + 1 - MASS)),
     (Link("=", MASS_IN_ROW, r"times $e^{-\omega}$", Exponentials(Solver())),),
-    hypotheses=(le(MASS, 1),),
 )
 
 value, other_value = sp.symbols("v_E v_K", real=True)
@@ -206,4 +206,49 @@ ATTAINED_OUTPUT = Derivation(
     "one discarded value, all kept values equal: the error, one coordinate",
     later * value + (1 - later) * other_value - other_value,
     (Link("=", later * (value - other_value), "the renormalised output is that value", Solver()),),
+)
+
+logit, other_logit, new_logit, shared = sp.symbols("a_E a_K a_N c", real=True)
+"""Logits at t of the discarded and of the kept key, of the new key at t + tau; c, by which the kept
+key changes, and with omega the discarded one."""
+_WEIGHTS = (sp.exp(logit + shared + OMEGA), sp.exp(other_logit + shared))
+_OLD_MASS = {MASS: sp.exp(logit) / (sp.exp(logit) + sp.exp(other_logit))}
+
+
+def _error(weights: tuple[sp.Expr, ...], values: tuple[sp.Expr, ...]) -> sp.Expr:
+    """|o - o^| without the first key, one coordinate. weights: of the later row, over its sum."""
+
+    def average(first: int) -> sp.Expr:
+        pairs = zip(weights[first:], values[first:], strict=True)
+        return sp.Add(*(w * v for w, v in pairs)) / sp.Add(*weights[first:])
+
+    return sp.Abs(average(0) - average(1))
+
+
+ERROR_ATTAINED = Derivation(
+    "one discarded and one kept key: the error is its bound, one coordinate",
+    _error(_WEIGHTS, (other_value + VALUE_DISTANCE, other_value)),
+    (
+        Link(
+            "=",
+            OUTPUT_ERROR,
+            r"the odds grow by exactly $e^\omega$, and the values are that far apart",
+            AtChosen(by=Exponentials(Solver())),
+        ),
+    ),
+    hypotheses=chosen(_OLD_MASS),
+)
+_NEW_WEIGHTS = (*_WEIGHTS, sp.exp(new_logit))
+ERROR_WITH_NEW_KEY = Derivation(
+    "and a new key with the value of the kept one lowers it by what it takes",
+    _error(_NEW_WEIGHTS, (other_value + VALUE_DISTANCE, other_value, other_value)),
+    (
+        Link(
+            "=",
+            (1 - GAINED) * OUTPUT_ERROR,
+            "the same, of what the new key leaves",
+            AtChosen(by=Exponentials(Solver())),
+        ),
+    ),
+    hypotheses=chosen({**_OLD_MASS, GAINED: _NEW_WEIGHTS[-1] / sp.Add(*_NEW_WEIGHTS)}),
 )

@@ -72,6 +72,7 @@ MEANS = {
     "key_norm_max": "the largest norm of a key",
     "key_norm_u": "the norm of the shifted key",
     "key_step": "the length of the key's change over the shift, before RoPE",
+    "lead": "the logit of the key less that of its rival, at $t$",
     "lost": "the mass of the earlier row on keys that the later one no longer sees",
     "m_k": "an entry of the second moment of the keys, not centred",
     "m_q": "an entry of the second moment of the query steps, not centred",

@@ -13,7 +13,7 @@ from proofs.shift_bound.proof import ROUNDOFF
 from tappa_theory.separable import evaluate
 from tappa_theory.shift_identity import BOUND
 from tappa_theory.theorems.attention_distance import OSCILLATION
-from tappa_theory.theorems.lifetime import BY_NORMS, BY_STEPS, MARGIN_CHANGE, NEW_KEY
+from tappa_theory.theorems.lifetime import BY_ANGLE, BY_NORMS, BY_STEPS, MARGIN_CHANGE, NEW_KEY
 
 CHANNELS = 2
 VECTORS = 4
@@ -82,6 +82,28 @@ def _norms(bound: sp.Expr, x: np.ndarray) -> float:
     return point.share(observed, evaluate(bound, {**moved, "lambda": SCALE}))
 
 
+def _angle(bound: sp.Expr, x: np.ndarray) -> float:
+    """The bound over the turn, towards the later query, at which the rival overtakes."""
+    point = Point(x)
+    before, after = point.queries()
+    lead = point.rotated(point.key, KEY_AT) - point.rotated(point.rival, RIVAL_AT)
+    norm, distance = (float(np.linalg.norm(vector)) for vector in (before, lead))
+    if norm == 0 or distance == 0 or _logit(before, lead) == 0:
+        return 0.0  # no direction, or no lead
+    lead = lead if _logit(before, lead) > 0 else -lead
+    across = after - np.vdot(before, after).real / norm**2 * before
+    size = float(np.linalg.norm(across))
+    if size <= np.sqrt(ROUNDOFF) * np.linalg.norm(after):
+        return 0.0  # it does not turn but for rounding
+    # a query turned by phi has the lead (one cos(phi) - other sin(phi))
+    one, other = _logit(before / norm, lead), abs(_logit(across / size, lead))
+    values = {"lead": norm * one, "query_norm": norm, "key_distance": distance, "lambda": SCALE}
+    numbers = {name: np.asarray(value) for name, value in values.items()}
+    # near a right angle an arcsine makes the square root of a rounding of it
+    rounding = np.sqrt(ROUNDINGS)
+    return float(evaluate(bound, numbers)) / (float(np.arctan2(one, other)) + rounding)
+
+
 def _steps(bound: sp.Expr, x: np.ndarray) -> float:
     """Two steps: to the later query, then to the sum of the keys as a third query."""
     point = Point(x)
@@ -145,6 +167,11 @@ def norms_attack(bound: sp.Expr, name: str) -> Attack:
     return Attack(name, SIZE, partial(_norms, bound), True, 1e-9, CORNERS[:3])
 
 
+def angle_attack(bound: sp.Expr, name: str) -> Attack:
+    """The angle up to which a key stays ahead over the one at which it falls behind."""
+    return Attack(name, SIZE, partial(_angle, bound), True, 1e-9, CORNERS[:3])
+
+
 def steps_attack(bound: sp.Expr, name: str) -> Attack:
     """Change of the margin in two steps over `bound`, from the longest step of each channel."""
     return Attack(name, SIZE, partial(_steps, bound), True, 1e-9, CORNERS)
@@ -163,6 +190,7 @@ def gap_attack(bound: sp.Expr, name: str) -> Attack:
 ATTACKS = (
     margin_attack(MARGIN_CHANGE, "the margin of two keys, by channels"),
     norms_attack(BY_NORMS, "the margin of two keys, by norms"),
+    angle_attack(BY_ANGLE, "the margin of two keys, by the angle of the query"),
     steps_attack(BY_STEPS, "the margin of two keys, by steps"),
     new_key_attack(NEW_KEY, "a new key against the key on top"),
     gap_attack(OSCILLATION, "the gap after the top 2 of 4 columns"),

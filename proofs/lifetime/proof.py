@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from proofs.engine.claims import Claim, Proof, Reading
+from proofs.engine.claims import Claim, Conclusion, Proof, Reading
 from proofs.lemmas.finite import (
     CAUCHY_SCHWARZ,
     CAUCHY_SCHWARZ_SUM,
     FINITE_SUM,
+)
+from proofs.lifetime.angle import (
+    ACROSS_CAUCHY,
+    ACROSS_D,
+    ACROSS_P,
+    ACROSS_PRODUCT,
+    LARGEST_TURN,
+    LATER_LEAD,
+    LONGER_QUERY,
+    NORMS_IMPLY,
+    SHARP_LEAD,
+    SHARP_TURN,
+    SINE_POSITIVE,
+    STAYS_AHEAD,
 )
 from proofs.lifetime.attacks import ATTACKS
 from proofs.lifetime.bounds import (
@@ -71,6 +85,46 @@ PROOF = Proof(
             derivations=(CAUCHY_SCHWARZ, NORMS, CAUCHY_SCHWARZ_SUM, NORMS_WEAKER),
         ),
         Claim(
+            id="by_angle",
+            kind="bound",
+            statement=(
+                r"The key on top depends on the direction of the query alone. Let $\beta ="
+                r" \arcsin\frac{a_{t,j} - a_{t,i}}{\lambda\|\tilde q_t\|\|\tilde k_j -"
+                r" \tilde k_i\|}$ (`by_angle`), with one scale $\lambda$ for all channels. At an"
+                r" angle $\psi$ between $\tilde q_t$ and $\tilde q_{t+s}$ the margin is at least"
+                r" $\lambda\|\tilde q_{t+s}\|\|\tilde k_j - \tilde k_i\|\sin(\beta - \psi)$: key"
+                r" $j$ stays ahead of $i$ if $\psi < \beta$, and on top if $\psi <"
+                r" \arcsin(r/\|\tilde q_t\|)$, $r$ the least $(a_{t,j} - a_{t,i})/(\lambda\|\tilde"
+                r" k_j - \tilde k_i\|)$ over the rivals. Wherever the form by norms certifies, this"
+                r" one does."
+            ),
+            derivations=(
+                ACROSS_PRODUCT,
+                ACROSS_P,
+                ACROSS_D,
+                ACROSS_CAUCHY,
+                LATER_LEAD,
+                SINE_POSITIVE,
+                STAYS_AHEAD,
+                LARGEST_TURN,
+                NORMS_IMPLY,
+            ),
+            conclusions=(
+                Conclusion(
+                    r"a positive margin at $t$ is $\lambda\|\tilde q_t\|\|\tilde k_j - \tilde"
+                    r" k_i\|\sin\beta$ for one $\beta$ in $(0, \pi/2]$, and $\langle\tilde q_t,"
+                    r" \tilde q_{t+s}\rangle = \|\tilde q_t\|\|\tilde q_{t+s}\|\cos\psi$ for one"
+                    r" $\psi$ in $[0, \pi]$, queries not 0",
+                    "Cauchy-Schwarz, and the intermediate value theorem for sine and cosine, which"
+                    " are monotone there",
+                ),
+                Conclusion(
+                    r"the least $\beta$ is $\arcsin(r/\|\tilde q_t\|)$",
+                    "the arcsine is increasing",
+                ),
+            ),
+        ),
+        Claim(
             id="by_steps",
             kind="bound",
             statement=(
@@ -131,6 +185,32 @@ PROOF = Proof(
             ratio="1",
         ),
         Claim(
+            id="by_angle_sharp",
+            kind="sharpness",
+            statement=(
+                r"A query that turns in the plane of $\tilde q_t$ and $\tilde k_j - \tilde k_i$"
+                r" loses all that the angle allows, at all norms: a tie at $\psi = \beta$, beyond"
+                " it the rival is ahead. So no larger angle will do."
+            ),
+            derivations=(SHARP_TURN, SHARP_LEAD),
+            witness=(
+                r"one channel: $\tilde q_t = \|\tilde q_t\|$, $\tilde q_{t+s} = \|\tilde"
+                r" q_{t+s}\|e^{-\mathrm i\psi}$, $\tilde k_j - \tilde k_i = \|\tilde k_j - \tilde"
+                r" k_i\|(\sin\beta + \mathrm i\cos\beta)$"
+            ),
+            ratio="1",
+        ),
+        Claim(
+            id="norms_are_weaker",
+            kind="counterexample",
+            statement=(
+                "The form by norms is strictly weaker: a query that becomes twice as long has"
+                r" turned by nothing, but it has moved by its norm, and $\lambda\|\tilde q_t\|"
+                r"\|\tilde k_j - \tilde k_i\|$ is never below the margin."
+            ),
+            derivations=(LONGER_QUERY,),
+        ),
+        Claim(
             id="top_k_sharp",
             kind="sharpness",
             statement=(
@@ -171,7 +251,17 @@ PROOF = Proof(
             "for all queries and keys, frequencies, head sizes and numbers of steps; a sliding"
             " window may drop rivals, but not the key itself",
             "holds",
-            ("margin", "by_norms", "by_steps", "new_key", "top_k", "sharp", "top_k_sharp"),
+            (
+                "margin",
+                "by_norms",
+                "by_angle",
+                "by_steps",
+                "new_key",
+                "top_k",
+                "sharp",
+                "by_angle_sharp",
+                "top_k_sharp",
+            ),
             "the runner-up alone, or the last step alone, decides nothing",
         ),
     ),

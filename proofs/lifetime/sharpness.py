@@ -82,7 +82,7 @@ SHARP_LEFT = Derivation(
     "and what is left has the sign of rho - nu",
     MARGIN_LATER,
     (Link("=", (rho - nu) * lam * LEAD_SQUARED, "a number times its conjugate", AtChosen()),),
-    hypotheses=chosen(ACROSS),
+    hypotheses=chosen({z_s: ACROSS[z_s]}),
 )
 
 SHARP_NORMS = Derivation(

@@ -64,7 +64,7 @@ ANY_FACTOR = (
         r"$\kappa$ with $\eta$ times the energy on a channel of $\theta = 1/(100\eta)$",
         SLOPE.subs(_AT_ETA),
         (Link("=", sp.Rational(1, 100), r"$100\eta\theta = 1$", Solver()),),
-        hypotheses=_OF_BASE,
+        hypotheses=_OF_BASE[:1],
     ),
     Derivation(
         r"$\kappa^2 + R^2$ there",

@@ -206,10 +206,6 @@ half = theta_star / 2
 SIDES = (
     le(-sp.sin(beta), sp.sin(phi + half)),
     le(sp.sin(phi - half), sp.sin(beta)),
-    lt(0, sp.sin(half)),
-    lt(0, sp.cos(half)),
-    le(0, sp.sin(beta)),
-    lt(0, sp.cos(beta)),
 )
 LEFT, RIGHT = sp.sin(beta) + sp.cos(phi) * sp.sin(half), sp.sin(phi) * sp.cos(half)
 CREST_FACTOR = sp.cos(phi) - sp.cos(half + beta)
@@ -271,12 +267,13 @@ TROUGH_NEEDS = Derivation(
             Identity(),
         ),
     ),
-    hypotheses=(le(0, LEFT), le(TROUGH_FACTOR, 0), lt(0, sp.sin(half))),
+    hypotheses=(le(0, LEFT), le(TROUGH_FACTOR, 0), le(0, sp.sin(half))),
     example=OPPOSITE,
 )
 apart = sp.Symbol("v", nonnegative=True)
 """|Phi|, for Phi in (-pi, pi]."""
-RANGE = (le(apart, sp.pi), lt(theta_star, sp.pi), le(beta, sp.pi / 2))
+SMALL = (le(theta_star, sp.pi), le(beta, sp.pi / 2))
+RANGE = (le(apart, sp.pi), *SMALL)
 NEAR_CREST = Derivation(
     r"phase of a maximum near the crest, $v = |\Phi|$",
     apart,
@@ -294,7 +291,7 @@ NEAR_CREST = Derivation(
             at_angle(AUXILIARY["crest"]),
             "<=",
             sp.pi,
-            r"$\theta_* < \pi$ and $\beta \le \pi/2$",
+            r"$\theta_* \le \pi$ and $\beta \le \pi/2$",
             Solver(),
         ),
     ),
@@ -322,7 +319,7 @@ NEAR_TROUGH = Derivation(
         Fact(sp.Integer(0), "<=", _AWAY, r"$v \le \pi$", Solver()),
         Fact(_AWAY, "<=", sp.pi, "$v \\ge 0$", Solver()),
         Fact(sp.Integer(0), "<=", _OPPOSITE, r"$\beta \le \pi/2$", Solver()),
-        Fact(_OPPOSITE, "<=", sp.pi, r"$\theta_* < \pi$", Solver()),
+        Fact(_OPPOSITE, "<=", sp.pi, r"$\theta_* \le \pi$", Solver()),
         Fact(
             _OPPOSITE,
             "<=",
@@ -337,7 +334,6 @@ NEAR_TROUGH = Derivation(
 
 # --- attained by drift alone ----------------------------------------------------------------
 
-SMALL = (le(theta_star, sp.pi), le(beta, sp.pi / 2))
 SINE, COSINE = sp.sin(half), sp.cos(half)
 
 
@@ -363,11 +359,12 @@ def _change(shift: dict[sp.Symbol, sp.Expr | int]) -> sp.Expr:
 
 
 def attained_by_drift(
-    where: str, angle: sp.Expr, lean: sp.Expr, more: tuple[sp.Basic, ...]
+    where: str, angle: sp.Expr, lean: sp.Expr, limits: tuple[sp.Basic, ...]
 ) -> tuple[Derivation, ...]:
     """A local maximum with the phase `angle`: level with the key before, not below the next.
 
-    lean: sin(angle + theta_*/2) + sin(beta) is 2 sin(lean) cos(theta_*/2).
+    lean: sin(angle + theta_*/2) + sin(beta) is 2 sin(lean) cos(theta_*/2). limits: of the angles,
+    so that lean is in [0, pi].
     """
     before, after = drifting(angle, -1), drifting(angle, 1)
     turned = LEVER.subs(theta, theta_star)
@@ -384,7 +381,7 @@ def attained_by_drift(
                     AtChosen(by=Solver()),
                 ),
             ),
-            hypotheses=(*chosen(values), *SMALL),
+            hypotheses=(*chosen({w: values[w], w_u: values[w_u]}), *SMALL),
             facts=SIGNS,
         )
 
@@ -407,7 +404,7 @@ def attained_by_drift(
                 ),
                 Link("<=", sp.Integer(0), "every factor is not negative", Solver()),
             ),
-            hypotheses=(*chosen(after), *SMALL, *more),
+            hypotheses=(*chosen(after), *limits),
             facts=(
                 *SIGNS,
                 _not_negative(lean, SINE_NONNEGATIVE, "an angle in $[0, \\pi]$", sp.sin(lean)),
@@ -418,8 +415,10 @@ def attained_by_drift(
     )
 
 
-AT_CREST = attained_by_drift("crest", half + beta, half + beta, ())
-AT_TROUGH = attained_by_drift("trough", sp.pi - (beta - half), beta - half, (le(0, beta - half),))
+AT_CREST = attained_by_drift("crest", half + beta, half + beta, SMALL)
+AT_TROUGH = attained_by_drift(
+    "trough", sp.pi - (beta - half), beta - half, (SMALL[1], le(0, beta - half))
+)
 STILL = drifting(half + beta, 1) | {w_u: sp.Integer(1)}
 NEXT_STILL = Derivation(
     "crest, one key still: the next distance is not higher",
@@ -433,9 +432,9 @@ NEXT_STILL = Derivation(
         ),
         Link("<=", sp.Integer(0), "every factor is not negative", Solver()),
     ),
-    hypotheses=(*chosen(STILL), *SMALL, le(theta_star + beta, sp.pi)),
+    hypotheses=(*chosen(STILL), le(theta_star + beta, sp.pi)),
     facts=(
-        *SIGNS,
+        SIGNS[0],
         _not_negative(
             theta_star + beta,
             SINE_NONNEGATIVE,
@@ -456,7 +455,6 @@ def kappa_of_drift(title: str, next_drift: sp.Expr) -> Derivation:
             eq(SLOW, 0),
             eq(DRIFT_NEXT, next_drift),
             eq(DRIFT_BEFORE, sp.sin(beta) * DOMINANT),
-            le(0, sp.sin(beta)),
         ),
     )
 

@@ -83,7 +83,7 @@ NEAR_CREST = Derivation(
     hypotheses=(
         le(apart, sp.pi),
         le(beta, sp.pi),
-        lt(0, sp.cos(apart)),
+        le(0, sp.cos(apart)),
         le(sp.Abs(sp.sin(apart)), sp.sin(beta)),
     ),
 )
@@ -164,13 +164,13 @@ SHARP_CREST = Derivation(
     "on the crest side every critical point bends down",
     -sp.cos(y) - curvatures,
     (Link("<", sp.Integer(0), r"$W^2 < 1 - V^2 = \cos^2 y$", Solver()),),
-    hypotheses=(*IS_CRITICAL, lt(0, sp.cos(y))),
+    hypotheses=(*IS_CRITICAL, le(0, sp.cos(y))),
 )
 SHARP_TROUGH = Derivation(
     "on the trough side every critical point bends up",
     sp.Integer(0),
     (Link("<", -sp.cos(y) - curvatures, r"$W^2 < 1 - V^2 = \cos^2 y$", Solver()),),
-    hypotheses=(*IS_CRITICAL, lt(sp.cos(y), 0)),
+    hypotheses=(*IS_CRITICAL, le(sp.cos(y), 0)),
 )
 NO_EDGE = Derivation(
     "no critical point lies between crest side and trough side",
@@ -336,7 +336,9 @@ CLAIMS = (
     Claim(
         "squares",
         "bound",
-        r"$H < 1$ follows from $\kappa^2 + R^2 < 1$.",
+        r"$H < 1$ follows from $\kappa^2 + R^2 < 1$. This is sufficient, not necessary: slower"
+        r" competitors need $\kappa < 1$ only (slower_or_weighted), where $\kappa^2 + R^2$ may be"
+        r" above 1. Of $\kappa$ and R alone nothing weaker suffices (squares_are_best).",
         derivations=(SPLIT, FINITE_SUM, ROOT_OF_SQUARES),
     ),
     Claim(

@@ -7,7 +7,7 @@ import sympy as sp
 from proofs.engine.arcs import Same
 from proofs.engine.certificates import Solver
 from proofs.engine.claims import Claim, Conclusion, Exact
-from proofs.engine.derivation import Derivation, Link
+from proofs.engine.derivation import Derivation, Link, Terms
 from proofs.engine.relations import eq, le, lt
 from proofs.lemmas.finite import EQUAL_SUM
 from proofs.lemmas.rows import Row
@@ -71,6 +71,7 @@ def spaced(sign: int) -> tuple[Derivation, ...]:
     at_half = {beta: sp.pi / 6, rho: sp.pi / (stop - start).subs(beta, sp.pi / 6)}
     here, there = at_half | {y: start.subs(at_half)}, at_half | {y: stop.subs(at_half)}
     half = "the competitor has turned by half a circle in between"
+    slower = r"$2\beta \ge 0$" if sign > 0 else r"$\beta < \pi/2$"
     bends = Link("<", sp.Integer(0), r"$\beta < \pi/2$", Solver())
     return (
         Derivation(
@@ -118,8 +119,8 @@ def spaced(sign: int) -> tuple[Derivation, ...]:
         Derivation(
             title + "the competitor is slower than the dominant channel",
             rho,
-            (Link("<", sp.Integer(1), r"$\beta < \pi/2$", Solver()),),
-            hypotheses=(half_turn, lt(beta, sp.pi / 2)),
+            (Link("<", sp.Integer(1), slower, Solver()),),
+            hypotheses=(half_turn,) if sign > 0 else (half_turn, lt(beta, sp.pi / 2)),
             example=at_half,
         ),
         Derivation(
@@ -155,7 +156,7 @@ LONG = Derivation(
     hypotheses=(eq(curvatures * e1 + slopes * e2, level), eq(e1**2 + e2**2, 1), lt(1, level)),
 )
 WRONG_WAY = Derivation(
-    "then a critical point on the crest side bends up",
+    "then a critical point bends up, on whichever side it is",
     sp.Integer(0),
     (
         Link(
@@ -168,7 +169,6 @@ WRONG_WAY = Derivation(
     hypotheses=(
         eq(sp.sin(y) + slopes, 0),
         lt(1, curvatures**2 + slopes**2),
-        lt(0, sp.cos(y)),
         le(curvatures, 0),
     ),
 )
@@ -185,6 +185,57 @@ EQUAL_SUPPORT = Derivation(
         ),
     ),
     hypotheses=(eq(size * TILT, 1),),
+)
+
+slow, fast, slow_speed, fast_speed = sp.symbols("kappa_1 kappa_2 rho_1 rho_2", nonnegative=True)
+
+
+def _tilt(speed: sp.Expr) -> sp.Expr:
+    """The condition of one competitor of this speed, without its factor kappa_m."""
+    return TILT.subs(rho, speed)
+
+
+CONDITION_OF_TWO = slow * _tilt(slow_speed) + fast * _tilt(fast_speed)
+SLOW_AND_FAST = Derivation(
+    r"$\sqrt{\kappa^2 + R^2}$ exceeds the condition of two competitors by $\kappa_2 +"
+    r" \kappa_1\rho_1$ at most",
+    sp.sqrt(AUXILIARY["squares"]),
+    (
+        Link(
+            "=",
+            KAPPA * sp.cos(DIRECTION) + RATIO_SUM * sp.sin(DIRECTION),
+            r"v is the direction of $(\kappa, R) = n(\cos v, \sin v)$",
+            Solver(),
+        ),
+        Link(
+            "=",
+            slow * sp.cos(DIRECTION)
+            + fast * (fast_speed * sp.sin(DIRECTION))
+            + fast * sp.cos(DIRECTION)
+            + slow * slow_speed * sp.sin(DIRECTION),
+            "two shares each",
+            Solver(),
+        ),
+        Link(
+            "<=",
+            CONDITION_OF_TWO + fast + slow * slow_speed,
+            "a root of a sum of squares is not below either root",
+            Terms(
+                (
+                    (slow, sp.cos(DIRECTION), _tilt(slow_speed), Solver()),
+                    (fast, fast_speed * sp.sin(DIRECTION), _tilt(fast_speed), Solver()),
+                    (fast, sp.cos(DIRECTION), sp.Integer(1), Solver()),
+                    (slow * slow_speed, sp.sin(DIRECTION), sp.Integer(1), Solver()),
+                )
+            ),
+        ),
+    ),
+    hypotheses=(
+        eq(KAPPA, size * sp.cos(DIRECTION)),
+        eq(RATIO_SUM, size * sp.sin(DIRECTION)),
+        eq(KAPPA, slow + fast),
+        eq(RATIO_SUM, slow * slow_speed + fast * fast_speed),
+    ),
 )
 
 LONG_ROW = Row(
@@ -315,5 +366,29 @@ CLAIMS = (
         witness=r"$(\cos y_m, \sin y_m)$ along $(-\rho_m\sin v, \cos v)$ and $\sin y = -V$, for the"
         r" $v$ of the supremum",
         ratio="1",
+    ),
+    Claim(
+        "squares_are_best",
+        "sharpness",
+        r"Where only $\kappa$ and R are known, the 1 of $\kappa^2 + R^2 < 1$ cannot be replaced by"
+        r" a larger number: for all $\kappa < 1$ and R with $\kappa^2 + R^2 > 1$ there are a slow"
+        r" and a fast competitor with these sums, and phases, for which one crest has two local"
+        r" maxima. $\kappa_1$, $\rho_1$ belong to the slow one, $\kappa_2$, $\rho_2$ to the fast"
+        r" one.",
+        derivations=(SLOW_AND_FAST,),
+        conclusions=(
+            Conclusion(
+                r"There are two competitors with these sums and a v where the sum of"
+                r" condition_is_best is above 1.",
+                r"$\kappa_2 = \rho_1 = \epsilon$, $\kappa_1 = \kappa - \epsilon$ and $\rho_2 = (R -"
+                r" \kappa_1\rho_1)/\epsilon$ have the sums $\kappa$ and R, and $\kappa_2 +"
+                r" \kappa_1\rho_1 \le 2\epsilon$ is below $\sqrt{\kappa^2 + R^2} - 1$ for small"
+                r" $\epsilon > 0$; $\kappa > 0$, or R would be 0. By condition_is_best there are"
+                r" phases with two maxima.",
+            ),
+        ),
+        witness=r"two competitors, $\kappa = (\kappa - \epsilon, \epsilon)$, $\rho_1 = \epsilon$,"
+        r" $\epsilon \to 0$",
+        ratio="-> 1",
     ),
 )

@@ -112,6 +112,7 @@ SIMILAR_IS_NEEDED_ATTAINED = Derivation(
     ),
     hypotheses=(
         BY_COSINE,
+        # NECESSARY divides by the singular value
         sp.Gt(kappa, 0, evaluate=False),
         *chosen({CHANGE_MAX: lam * kappa * STEP / sp.sqrt(KEYS), SIGMA: kappa}),
     ),

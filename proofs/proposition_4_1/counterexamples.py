@@ -87,23 +87,21 @@ class Flip:
             Derivation(
                 f"the query step {self.words} on that channel",
                 sp.Abs(self.second * z_s2 - z_2),
-                (Link("=", 2 * sp.Abs(z_2), "a vector and its opposite", AtChosen((z_s2,))),),
-                hypotheses=self.at,
+                (Link("=", 2 * sp.Abs(z_2), "a vector and its opposite", AtChosen()),),
+                hypotheses=self.at[1:],
             ),
         )
 
 
 BEFORE, AFTER = Flip(True), Flip(False)
 
-c_1, c_2, size = sp.symbols("c_1 c_2 X", real=True)
+c_1, c_2 = sp.symbols("c_1 c_2", real=True)
+size = sp.Symbol("X", nonnegative=True)
 NO_CONSTANTS = Derivation(
     "whatever the constants, a long enough step X asks for a change",
     sp.Integer(0),
     (Link("<", c_1 * size - c_2, r"$c_1X = |c_2| + 1$", Solver()),),
-    hypotheses=(
-        sp.Gt(c_1, 0, evaluate=False),
-        sp.Eq(c_1 * size, sp.Abs(c_2) + 1, evaluate=False),
-    ),
+    hypotheses=(sp.Eq(c_1 * size, sp.Abs(c_2) + 1, evaluate=False),),
 )
 
 WITH_ROPE = Derivation(

@@ -121,11 +121,10 @@ REVERSE_IDENTITY = Derivation(
         Link(
             "=",
             over_keys(LATER * D[i]) - sp.log(over_keys(P[j] * sp.exp(D[j]), j)),
-            "the logarithm of a quotient, and weights of sum 1",
+            "the logarithm of a quotient, and later weights of sum 1",
             Sums(),
         ),
     ),
-    hypotheses=(ROW,),
 )
 
 _COORDINATE = {STEP_A: step[first], STEP_B: step[second]}

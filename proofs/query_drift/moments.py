@@ -6,7 +6,7 @@ import sympy as sp
 
 from proofs.engine.certificates import Solver
 from proofs.engine.derivation import Derivation, Fact, Lemma, Link
-from proofs.engine.relations import le, lt
+from proofs.engine.relations import le
 from proofs.engine.sums import Cases, Differentiated, Entries, Sums, Termwise
 from tappa_theory.theorems.attention_distance import OMEGA
 from tappa_theory.theorems.query_drift import (
@@ -137,7 +137,7 @@ def _third(sign: int) -> tuple[Derivation, Derivation, Derivation, Derivation]:
         facts=BETWEEN,
     )
     tangent = Derivation(
-        f"{word}the third central moment, the largest deviation below twice the smallest",
+        f"{word}the third central moment, the largest deviation at most twice the smallest",
         start,
         (
             Link(
@@ -147,9 +147,9 @@ def _third(sign: int) -> tuple[Derivation, Derivation, Derivation, Derivation]:
                 EACH,
             ),
             Link("=", above**3 / 4, "deviations sum to 0", Sums()),
-            Link("<=", THIRD_MAX, "the largest deviation is below 2/3 of omega", Solver()),
+            Link("<=", THIRD_MAX, "the largest deviation is at most 2/3 of omega", Solver()),
         ),
-        hypotheses=(ROW, lt(above, 2 * below)),
+        hypotheses=(ROW, le(above, 2 * below)),
         facts=BETWEEN,
     )
     either = Derivation(

@@ -152,7 +152,6 @@ MOST_ATTAINED = Derivation(
 )
 
 _SMALL = sp.Rational(1, 4)
-_NEAR_0 = (lt(0, OMEGA), le(OMEGA, _SMALL))
 _SHARE = 1 - OMEGA / 2
 """What is reached of a bound at least; it tends to 1."""
 
@@ -170,7 +169,7 @@ def _small(title: str, least: sp.Expr, observed: sp.Expr, order: int) -> Derivat
                 Balls(OMEGA, sp.S.Zero, _SMALL, zero_at_low=order, near=_SMALL),
             ),
         ),
-        hypotheses=_NEAR_0,
+        hypotheses=(le(OMEGA, _SMALL),),
     )
 
 

@@ -12,7 +12,7 @@ from proofs.engine.arcs import JORDAN, SINE_NONNEGATIVE, Arcsine, ByCosines, x
 from proofs.engine.balls import Balls
 from proofs.engine.certificates import Identity, Solver
 from proofs.engine.derivation import Derivation, Fact, Lemma, Link, Scaled
-from proofs.engine.relations import le, lt
+from proofs.engine.relations import le
 from proofs.engine.sums import Cases
 from proofs.engine.witness import AtChosen, chosen
 from tappa_theory.shift_identity import z, z_s
@@ -38,7 +38,7 @@ def turned(expression: sp.Expr) -> sp.Expr:
     return expression.subs(TURNED, simultaneous=True)
 
 
-UP_TO_PI = (sp.Ge(psi, 0, evaluate=False), le(psi, sp.pi))
+UP_TO_PI = (le(psi, sp.pi),)
 NONZERO = sp.Gt(sp.Abs(z), 0, evaluate=False)
 BOTH_NORMS = (le(RADIUS, sp.Abs(z)), le(RADIUS, turned(sp.Abs(z_s))))
 ONE_NORM = (le(RADIUS, sp.Abs(z)), le(turned(CHORD), RADIUS))
@@ -199,18 +199,18 @@ ONE_NEAR = Derivation(
 )
 
 ONE_FAR = Derivation(
-    "the chord longer than the radius",
+    "the chord no shorter than the radius",
     psi,
     (
         Link("<=", sp.pi, "no turn is larger", Solver()),
         Link(
             "<=",
             turned(ARC_ONE_NORM_LINEAR),
-            "the chord is longer than the radius",
+            "the chord is no shorter than the radius",
             Scaled(sp.pi / RADIUS, Solver()),
         ),
     ),
-    hypotheses=(UP_TO_PI[1], lt(RADIUS, turned(CHORD))),
+    hypotheses=(*UP_TO_PI, le(RADIUS, turned(CHORD))),
 )
 
 ONE_LINEAR = Derivation(
@@ -262,7 +262,7 @@ ONE_SHARP = Derivation(
             Arcsine(Solver()),
         ),
     ),
-    hypotheses=(sp.Ge(psi, 0, evaluate=False), le(psi, sp.pi / 2), NONZERO),
+    hypotheses=(le(psi, sp.pi / 2), NONZERO),
     facts=(
         Fact(
             sp.Integer(0),

@@ -45,6 +45,8 @@ from proofs.rotation_precision.table import (
     SHARP_ARCSINE,
     SHARP_DEVIATION,
     SHARP_PARTS,
+    SHARP_SCALED,
+    SHARP_SCALED_NEAREST,
     SHARP_TABLE,
     STORED_SIZE,
     TABLE,
@@ -103,7 +105,8 @@ ANGLE_CONCLUSIONS = (
         "the stored pair is a positive multiple of the unit vector of the computed angle, turned"
         r" by $\psi$ or $-\psi$, $0 \le \psi \le \pi$",
         "polar coordinates: every complex number but 0 is a positive number times a number of"
-        " modulus 1; a pair closer than 1 to a unit vector is not 0",
+        " modulus 1; a pair closer than 1 to a unit vector is not 0, and one at the distance 1 has"
+        " an angle if it is not 0",
     ),
     Conclusion(
         "the angle between two directions is at most the modulus of any of its representatives",
@@ -169,7 +172,7 @@ PROOF = Proof(
                 r"The angle between the stored pair and the exact $p\theta$, `angle_deviation`, is"
                 r" at most $p\theta((1 + \varepsilon)(1 + u_a) - 1) + \arcsin(\sqrt 2\,\delta +"
                 r" u_t/\sqrt 2)$, with the error of a scaled table for such a table; the error of"
-                " the table below 1."
+                " the table at most 1, and the stored pair not 0."
             ),
             derivations=(
                 ANGLE_OF_PAIR,
@@ -244,6 +247,9 @@ PROOF = Proof(
                 "The errors of angle and table, and the angle deviation with both, are attained"
                 " within the hypotheses. Under rounding to nearest alone, exact unit vectors come"
                 " within 0.5% (bfloat16), 0.1% (float16) and $10^{-5}$ (float32) of $u_t/\\sqrt 2$."
+                " The error of a scaled table is attained too, and up to the factor $1 + u_t$ with"
+                " exact cosines and rounding to nearest alone; of the angle deviation with a scaled"
+                " table that is not claimed."
             ),
             derivations=(
                 SHARP_ANGLE,
@@ -251,6 +257,8 @@ PROOF = Proof(
                 SHARP_DEVIATION,
                 SHARP_PARTS,
                 SHARP_ARCSINE,
+                SHARP_SCALED,
+                SHARP_SCALED_NEAREST,
             ),
             instances=(
                 *corner("bfloat16", 357, 367, sp.Rational(995, 1000)),
@@ -260,7 +268,8 @@ PROOF = Proof(
             witness=(
                 r"relative errors $\varepsilon$ and $u_a$ upwards; a stored pair at 45 degrees,"
                 r" $\cos\psi\,e^{\mathrm i\pi/4}$, of the computed angle $\pi/4 - \psi$, $\sin\psi"
-                r" = \sqrt 2\,\delta + u_t/\sqrt 2$"
+                r" = \sqrt 2\,\delta + u_t/\sqrt 2$; a scaled table at 45 degrees, all errors"
+                r" upwards, and to nearest: the factor $\sqrt 2\,(1 + u_t)$, both rounded to 1"
             ),
             ratio="1",
         ),

@@ -214,6 +214,41 @@ SCALED_TABLE = Derivation(
     ),
 )
 
+SHARP_SCALED = Derivation(
+    "at 45 degrees all four errors upwards attain it",
+    sp.Abs(ERRORS).subs(
+        {
+            cos_off: TRIG_ERROR,
+            sin_off: TRIG_ERROR,
+            cos_rounding: U_TABLE * (sp.cos(sp.pi / 4) + TRIG_ERROR),
+            sin_rounding: U_TABLE * (sp.sin(sp.pi / 4) + TRIG_ERROR),
+        }
+    ),
+    (Link("=", TABLE_ERROR_SCALED, "the diagonal of a square", BySquares(Solver())),),
+)
+TIE = -U_TABLE / (1 + U_TABLE)
+"""Relative error of 1 + u_t, which lies in the middle between 1 and 1 + 2 u_t, rounded to 1."""
+SHARP_SCALED_NEAREST = Derivation(
+    "and rounding to nearest alone comes within 1 + u_t of it",
+    sp.Abs(ERRORS).subs(
+        {
+            cos_off: 0,
+            sin_off: 0,
+            cos_rounding: TIE * sp.cos(sp.pi / 4),
+            sin_rounding: TIE * sp.sin(sp.pi / 4),
+        }
+    ),
+    (
+        Link(
+            "=",
+            TABLE_ERROR_SCALED.subs(TRIG_ERROR, 0) / (1 + U_TABLE),
+            r"the factor $\sqrt 2\,(1 + u_t)$: cosine and sine, times it, lie in the middle"
+            r" between $1$ and $1 + 2u_t$",
+            BySquares(Solver()),
+        ),
+    ),
+)
+
 # --- the turn ----------------------------------------------------------------------------------
 
 CHORD = sp.Abs(sp.exp(sp.I * x) - 1)
@@ -387,8 +422,7 @@ psi = sp.Symbol("psi", nonnegative=True)
 rho = sp.Symbol("rho", positive=True)
 """The stored pair is rho times the unit vector turned by psi, to one side or the other."""
 DISTANCE = sp.Abs(rho * sp.exp(sp.I * psi) - 1)
-UP_TO_PI = (sp.Ge(psi, 0, evaluate=False), le(psi, sp.pi))
-
+UP_TO_PI = le(psi, sp.pi)
 
 off = sp.Symbol("E", nonnegative=True)
 """How far the stored pair is from the unit vector."""
@@ -403,13 +437,13 @@ ANGLE_OF_PAIR = Derivation(
             Arcsine(Solver()),
         ),
     ),
-    hypotheses=(*UP_TO_PI, le(DISTANCE, off), lt(off, 1)),
+    hypotheses=(UP_TO_PI, le(DISTANCE, off), le(off, 1)),
     facts=(
         Fact(
             sp.Integer(0),
             "<",
             sp.cos(psi),
-            r"$2\rho\cos\psi = 1 + \rho^2 - |\rho e^{\mathrm i\psi} - 1|^2 > \rho^2$",
+            r"$2\rho\cos\psi = 1 + \rho^2 - |\rho e^{\mathrm i\psi} - 1|^2 \ge \rho^2 > 0$",
             Solver(),
         ),
         Fact(psi, "<=", sp.pi / 2, "a positive cosine: the angle is acute", ByCosines(Solver())),
@@ -437,7 +471,7 @@ def largest_angle(error: sp.Expr) -> Derivation:
                 Lemma(ANGLE_OF_PAIR, {off: error}),
             ),
         ),
-        hypotheses=(*UP_TO_PI, le(DISTANCE, error), lt(error, 1)),
+        hypotheses=(UP_TO_PI, le(DISTANCE, error), le(error, 1)),
     )
 
 
@@ -498,11 +532,7 @@ SHARP_DEVIATION = Derivation(
         ),
     ),
 )
-ATTAINED = (
-    sp.Ge(psi, 0, evaluate=False),
-    le(psi, sp.pi / 2),
-    eq(sp.sin(psi), TABLE_ERROR),
-)
+ATTAINED = eq(sp.sin(psi), TABLE_ERROR)
 SHARP_PARTS = Derivation(
     "which is all that each of them is allowed",
     sp.sin(psi) / sp.sqrt(2),
@@ -514,25 +544,25 @@ SHARP_PARTS = Derivation(
             Solver(),
         ),
     ),
-    hypotheses=ATTAINED,
+    hypotheses=(ATTAINED,),
 )
 SHARP_ARCSINE = Derivation(
     "and the angle between the pair and the computed angle is the arcsine of the bound",
     psi,
     (Link("=", sp.asin(TABLE_ERROR), "the angle is acute", Arcsine(Solver())),),
-    hypotheses=ATTAINED,
+    hypotheses=(le(psi, sp.pi / 2), ATTAINED),
 )
 
 OVERTAKES = Derivation(
     "where the error of the angle is that of the table",
-    ANGLE_ERROR.subs({FREQUENCY_ERROR: 0, POSITION: CROSSOVER / theta}),
+    ANGLE_ERROR.subs(FREQUENCY_ERROR, 0),
     (
         Link(
             "=",
             TABLE_ERROR.subs(TRIG_ERROR, 0),
             r"$p\theta\,u_a = u_t/\sqrt 2$",
-            Identity(),
+            Solver(),
         ),
     ),
-    hypotheses=(lt(0, U_ANGLE), lt(0, theta)),
+    hypotheses=(lt(0, U_ANGLE), eq(ANGLE, CROSSOVER)),
 )

@@ -19,7 +19,15 @@ from proofs.engine.witness import AtChosen, chosen
 from proofs.lemmas.finite import CAUCHY_SCHWARZ_SUM, FINITE_SUM, Finite, Induction, Products
 from proofs.lemmas.rows import Row, changed, only_turn
 from proofs.sequential.diagonal import CANCELS, NO_TURN, cauchy_schwarz
-from proofs.shift_bound.proof import CHANNEL, IDENTITY, TURN
+from proofs.shift_bound.proof import (
+    CHANNEL,
+    IDENTITY,
+    POSITIVE,
+    SHARP,
+    TURN,
+    WITNESS,
+    rho,
+)
 from tappa_theory.shift_identity import (
     KEY_DRIFT,
     LOGIT,
@@ -209,6 +217,58 @@ BOTH_ATTAINED = Derivation(
             "and so do their moduli",
             Identity(),
         ),
+    ),
+)
+
+ONE_CHANNEL = (
+    eq(QUERY_STEP, sp.Abs(z_s - z)),
+    eq(KEY_STEP, sp.Abs(w_u - w)),
+    eq(QUERY_NORM, sp.Abs(z)),
+    eq(KEY_NORM_U, sp.Abs(w_u)),
+    eq(ENERGY_SUM, sp.Abs(z) * sp.Abs(w)),
+    eq(DELTA, 2 * sp.Abs(sp.sin(L * theta / 2))),
+)
+"""What the sums over the channels are where one channel has all the energy."""
+REPAIRED_ATTAINED = Derivation(
+    "the published form, repaired, is attained by one channel, query and later key equally long",
+    SHIFT_DIFFERENCE.subs({s: L, u: 0}),
+    (
+        Link(
+            "=",
+            THEOREM.bound,
+            "the witness of shift_bound attains (B)",
+            Lemma(SHARP, {s: L, u: 0}),
+        ),
+        Link(
+            "=",
+            AUXILIARY["repaired"],
+            r"$C_1 = \lambda\|k'\| = \lambda\|q\|$, $C_2 = \lambda|z||w|$, $\delta ="
+            r" 2|\sin(L\theta/2)|$",
+            Scaled(lam, Solver()),
+        ),
+    ),
+    hypotheses=(
+        *(h.subs({s: L, u: 0}) for h in SHARP.hypotheses),
+        *ONE_CHANNEL,
+        eq(QUERY_NORM, KEY_NORM_U),
+    ),
+)
+
+EQUALLY_LONG = Derivation(
+    r"where $\rho|\sin(L\theta/2)||w||w'| = 1$ query and later key of the witness are equally long",
+    sp.Abs(z),
+    (
+        Link(
+            "=",
+            rho * sp.Abs(sp.sin(L * theta / 2)) * sp.Abs(w) * sp.Abs(w_u) ** 2,
+            "turns have modulus 1",
+            AtChosen((z,)),
+        ),
+        Link("=", sp.Abs(w_u), r"$\rho$ is chosen so", Solver()),
+    ),
+    hypotheses=(
+        *(h.subs({s: L, u: 0}) for h in chosen({z: WITNESS[z]})),
+        eq(rho * sp.Abs(sp.sin(L * theta / 2)) * sp.Abs(w) * sp.Abs(w_u), 1),
     ),
 )
 
@@ -673,6 +733,19 @@ CLAIMS = (
         ),
         witness=r"$z' = z = \overline{e^{\mathrm i(t-i)\theta}(e^{\mathrm i\alpha} - 1)}\,w$, $w' ="
         r" w$",
+        ratio="1",
+    ),
+    Claim(
+        "every_channel_attained",
+        "sharpness",
+        r"The repaired published form is attained, with drift and resonance error together: one"
+        r" channel, $\delta = 2|\sin(L\theta/2)|$ its own, for every L and $\theta$ with $\delta >"
+        r" 0$, and $\|q_t\| = \|k'\|$. Neither $C_1$ nor $C_2$ can be smaller.",
+        derivations=(REPAIRED_ATTAINED, EQUALLY_LONG, POSITIVE),
+        witness=r"that of shift_bound at the angle $L\theta$: $w' = w(1 + \beta(1 -"
+        r" e^{\mathrm iL\theta}))$, $z = \rho\sin(L\theta/2)|w'|^2\,\overline{e^{\mathrm"
+        r" i(t-i)\theta}\,\mathrm ie^{\mathrm iL\theta/2}}\,w$ and $z' = z(1 + \gamma(1 -"
+        r" e^{-\mathrm iL\theta})\bar w/\bar w')$, with $\rho = 1/(|\sin(L\theta/2)||w||w'|)$",
         ratio="1",
     ),
 )

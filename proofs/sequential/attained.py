@@ -93,7 +93,7 @@ STEP_OF_KEY_LARGE = _step_of(
         ),
         Link("<=", KEY_STEP, "by the definition of B", Solver()),
     ),
-    (*A_MEANS, *B_MEANS, SUM_LARGE),
+    (A_MEANS[0], *B_MEANS, SUM_LARGE),
     (
         *A_FACTS,
         *B_FACTS,

@@ -262,12 +262,8 @@ key_squares, query_squares = sp.symbols("P S", nonnegative=True)
 """Sums over the channels of |w'|^2 and of |z|^2."""
 query_size, key_size = sp.symbols("Q K", positive=True)
 """Norms of q_t and of k_{i+1}, not 0."""
-_PULLED = chosen(
-    {
-        z_s: z + epsilon * UNTURN * w_u / key_size,
-        w: w_u - epsilon * TURN * z / query_size,
-    }
-)
+_PULLED_QUERY = chosen({z_s: z + epsilon * UNTURN * w_u / key_size})
+_PULLED_KEY = chosen({w: w_u - epsilon * TURN * z / query_size})
 PAIR_SHARP = Derivation(
     "a query step along the key and a key step along the query, one channel of any head",
     CHANGE,
@@ -279,7 +275,7 @@ PAIR_SHARP = Derivation(
             AtChosen(),
         ),
     ),
-    hypotheses=_PULLED,
+    hypotheses=(*_PULLED_QUERY, *_PULLED_KEY),
 )
 PAIR_SHARP_STEPS = (
     Derivation(
@@ -290,13 +286,13 @@ PAIR_SHARP_STEPS = (
                 "=", epsilon**2 * sp.Abs(w_u) ** 2 / key_size**2, "a turn has modulus 1", AtChosen()
             ),
         ),
-        hypotheses=_PULLED,
+        hypotheses=_PULLED_QUERY,
     ),
     Derivation(
         "the key step of that witness, one channel, squared",
         sp.Abs(w_u - w) ** 2,
         (Link("=", epsilon**2 * sp.Abs(z) ** 2 / query_size**2, "the same", AtChosen()),),
-        hypotheses=_PULLED,
+        hypotheses=_PULLED_KEY,
     ),
 )
 PAIR_SHARP_SUM = Derivation(

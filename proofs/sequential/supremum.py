@@ -120,11 +120,14 @@ MEANINGS = (
     HalfSum(q, q_later, query_middle, query_half),
     HalfSum(k, k_later, key_middle, key_half),
 )
-LIMITS = (
+NORMS = (
     le(q, QUERY_NORM_MAX),
     le(q_later, QUERY_NORM_MAX),
     le(k, KEY_NORM_MAX),
     le(k_later, KEY_NORM_MAX),
+)
+LIMITS = (
+    *NORMS,
     le(2 * query_half, QUERY_STEP),
     le(2 * key_half, KEY_STEP),
 )
@@ -240,7 +243,7 @@ LARGE_STEPS = Derivation(
             Same(WHOLE, sp.pi / 2, Solver()),
         ),
     ),
-    hypotheses=(*MEANINGS, *LIMITS, SUM_LARGE),
+    hypotheses=(*MEANINGS, *NORMS, SUM_LARGE),
     facts=CIRCLES,
 )
 

@@ -436,10 +436,10 @@ KEY_GROWS = Derivation(
             "=",
             w_u * sp.conjugate(w_u),
             r"$1 - \cos\alpha = 2\sin^2(\alpha/2)$",
-            AtChosen((w_u,)),
+            AtChosen(),
         ),
     ),
-    hypotheses=chosen(WITNESS),
+    hypotheses=chosen({w_u: WITNESS[w_u]}),
 )
 
 ALONG = {

@@ -22,6 +22,12 @@ MOVE, DISTANCE = sp.symbols("query_move key_distance", nonnegative=True)
 BY_NORMS = lam * MOVE * DISTANCE
 """The same of whole vectors, by Cauchy-Schwarz."""
 
+QUERY_NORM, LEAD = sp.symbols("query_norm lead", positive=True)
+"""||q_t|| and a_{t,j} - a_{t,i} of whole vectors: by how much the key is ahead of a rival."""
+BY_ANGLE = sp.asin(sp.Min(1, LEAD / (lam * QUERY_NORM * DISTANCE)))
+"""Angle, radians, by which the query may turn after RoPE before that rival can overtake; the least
+over the rivals for all of them. The minimum with 1 takes off rounding: the quotient is a sine."""
+
 STEP = sp.Symbol("step_after", nonnegative=True)
 """Largest move of a query channel in one of the s steps, after RoPE."""
 BY_STEPS = lam * s * STEP * KEY_DISTANCE
@@ -62,6 +68,7 @@ THEOREM = Theorem(
     auxiliary={
         "margin": MARGIN,
         "by_norms": BY_NORMS,
+        "by_angle": BY_ANGLE,
         "by_steps": BY_STEPS,
         "step": STEP_OF,
         "new_key": NEW_KEY,

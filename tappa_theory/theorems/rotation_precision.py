@@ -42,8 +42,8 @@ TABLE_ERROR_SCALED = sp.sqrt(2) * TRIG_ERROR + U_TABLE * (1 + sp.sqrt(2) * TRIG_
 """The same relative to a factor that multiplies cos and sin before they are rounded (YaRN)."""
 
 ANGLE_DEVIATION = ANGLE_ERROR + sp.asin(TABLE_ERROR)
-"""Largest angle, radians, between the stored (cos, sin) and the exact p theta; TABLE_ERROR <= 1, the
-stored pair not 0. ANGLE_DEVIATION_SCALED of a scaled table: TABLE_ERROR_SCALED in its place."""
+"""Largest angle, radians, between the stored (cos, sin) and the exact p theta; TABLE_ERROR <= 1,
+the stored pair not 0. ANGLE_DEVIATION_SCALED, of a scaled table: TABLE_ERROR_SCALED instead."""
 
 ANGLE_DEVIATION_SCALED = ANGLE_ERROR + sp.asin(TABLE_ERROR_SCALED)
 

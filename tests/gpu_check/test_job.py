@@ -343,7 +343,9 @@ def test_captured_tensors_give_the_numbers_of_the_model_they_come_from(
     for head, other in zip(found["heads"], expected["heads"], strict=True):
         # Nothing in the file tells which rotation the model meant and which it did.
         assert head.pop("angle_deviation") is None
+        assert head.pop("angle_bound") is None
         other.pop("angle_deviation")
+        assert other.pop("angle_bound")["within"]
         same_numbers(head, other)
 
 
@@ -407,7 +409,9 @@ def test_a_model_of_zero_queries_decides_nothing(tappa, edited, words, out, no_f
     found = read(out)
     assert (found["complete"], found["verdict"]) == (True, "undecided")
     assert {part["max_ratio"] for part in found["summary"]["theorems"].values()} == {None}
-    assert done.out.endswith("seasonal: applies to no head\nbounds: undecided\n")
+    seasonal, lifetimes, bounds = done.out.splitlines()[-3:]
+    assert (seasonal, bounds) == ("seasonal: applies to no head", "bounds: undecided")
+    assert "certified for a step or more on 0 of " in lifetimes
     assert_same_as_parquet(out)
 
 
@@ -591,7 +595,7 @@ def test_an_interrupt_among_captured_tensors_leaves_the_whole_layers(
     assert tappa("check", path, "--out", out).code == 130
     expected = read(checked.folder)
     for head in expected["heads"]:
-        head["angle_deviation"] = None
+        head["angle_deviation"] = head["angle_bound"] = None
     assert_first_layer_only(out, expected)
 
 

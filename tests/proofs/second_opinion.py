@@ -385,6 +385,9 @@ FORMULAS: dict[str, dict[str, Callable[[Values], mpf]]] = {
         "bound": margin_change,
         "margin": margin,
         "by_norms": lambda v: v["lambda"] * v["query_move"] * v["key_distance"],
+        "by_angle": lambda v: arcsine(
+            min(mpf(1), v["lead"] / v["lambda"] / v["query_norm"] / v["key_distance"])
+        ),
         "by_steps": by_steps,
         "step": lambda v: v["step_before"] + after_rope(v["z"], v["z"], v["theta"]),
         "new_key": new_key,
@@ -938,6 +941,22 @@ def seen_similarity_direction(draw):
     yield Compared("step_squared", apart(seen, there) ** 2, "=", formulas["step_squared"](v))
 
 
+def least_turn(v, query, later, keys):
+    """by_angle, and the angle on the way to the later query at which one key overtakes."""
+    origin = [(mpf(0), mpf(0))] * len(query)
+
+    def dot(a, b):
+        return sum(x * p + y * q for (x, y), (p, q) in zip(a, b, strict=True))
+
+    lead = [(x - p, y - q) for (x, y), (p, q) in zip(*keys, strict=True)]
+    v = v | {"query_norm": apart(query, origin), "lead": v["lambda"] * abs(dot(query, lead))}
+    along = dot(query, later) / dot(query, query)
+    across = [(x - along * p, y - along * q) for (x, y), (p, q) in zip(later, query, strict=True)]
+    lost = abs(dot(across, lead)) / apart(across, origin)
+    tie = mp.atan2(abs(dot(query, lead)) / v["query_norm"], lost)
+    return FORMULAS["lifetime"]["by_angle"](v), "<=", tie
+
+
 def seen_lifetime(draw):
     formulas = FORMULAS["lifetime"]
     head, s, t, i, u = Head(draw), draw.randint(1, 6), 9, draw.randint(0, 4), draw.randint(1, 4)
@@ -959,6 +978,7 @@ def seen_lifetime(draw):
     v = {"lambda": head.scale, "query_move": apart(after[-1], after[0])}
     v["key_distance"] = apart(*turned_keys)
     yield Compared("by_norms", changed, "<=", formulas["by_norms"](v))
+    yield Compared("by_angle", *least_turn(v, after[0], after[-1], turned_keys))
     steps = [[apart([a], [b]) for a, b in zip(x, y, strict=True)] for x, y in pairwise(after)]
     largest = [max(column) for column in zip(*steps, strict=True)]
     allowed = head.total(formulas["by_steps"], **channels, step_after=largest)

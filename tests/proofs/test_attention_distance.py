@@ -101,7 +101,7 @@ def test_no_other_constant_is_certified(factor):
 
 
 @pytest.mark.parametrize(
-    "derivation", [GAIN, BOTH_CHANGES, GROWTH, KEPT, ONLY_APPENDED, FROM_BOUND, *CASES]
+    "derivation", [GAIN, BOTH_CHANGES, GROWTH, KEPT, ONLY_APPENDED, FROM_BOUND, *CASES, *ATTAINED]
 )
 def test_every_hypothesis_is_needed(derivation):
     # of these the set of keys itself is not needed: only what is said of its masses

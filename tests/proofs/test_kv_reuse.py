@@ -18,7 +18,9 @@ from proofs.kv_reuse.proof import PROOF
 from proofs.kv_reuse.rows import (
     ATTAINED_IN_ROW,
     ATTAINED_OUTPUT,
+    ERROR_ATTAINED,
     ERROR_FROM_BOUND,
+    ERROR_WITH_NEW_KEY,
     FROM_KEPT,
     IN_ROW,
     KEPT_AVERAGE,
@@ -29,8 +31,8 @@ from proofs.kv_reuse.rows import (
     OUTPUT_CHANGE,
     WEIGHTED_ERROR,
 )
-from tappa_theory.theorems.attention_distance import GAINED, MASS_LATER, OMEGA, OSCILLATION
-from tappa_theory.theorems.kv_reuse import MASS_IN_ROW, OUTPUT_ERROR, THEOREM
+from tappa_theory.theorems.attention_distance import GAINED, MASS, MASS_LATER, OMEGA, OSCILLATION
+from tappa_theory.theorems.kv_reuse import MASS_IN_ROW, OUTPUT_ERROR, THEOREM, VALUE_DISTANCE
 
 OFF = [sp.Rational(99, 100), sp.Rational(101, 100)]
 
@@ -63,9 +65,30 @@ def test_no_smaller_constant_is_certified():
         assert not with_end(bound, OFF[0] * bound.end).ok, bound.title
         slower = bound.end.subs(OMEGA, OMEGA / 2)
         assert slower == bound.end or not with_end(bound, slower).ok
+    attained = (ATTAINED_IN_ROW, ATTAINED_OUTPUT, ERROR_ATTAINED, ERROR_WITH_NEW_KEY)
     for factor in OFF:
-        for equal in (ATTAINED_IN_ROW, ATTAINED_OUTPUT, OUTPUT_CHANGE, KEPT_AVERAGE):
+        for equal in (*attained, OUTPUT_CHANGE, KEPT_AVERAGE):
             assert not with_end(equal, factor * equal.end).ok, equal.title
+
+
+def test_the_error_is_attained_by_the_bound_alone():
+    assert ERROR_ATTAINED.proves(ERROR_ATTAINED.start, "=", OUTPUT_ERROR)
+    below = MASS + (1 - MASS) * sp.exp(-OMEGA)
+    other = sp.Rational(99, 100) - MASS
+    for wrong in (MASS / below**2, MASS / (MASS + other * sp.exp(-OMEGA))):
+        assert not with_end(ERROR_ATTAINED, wrong * VALUE_DISTANCE).ok
+
+
+@pytest.mark.parametrize("omega", [1e-3, 1.0, 9.0])
+@pytest.mark.parametrize("new", [-np.inf, 0.5])
+def test_two_keys_attain_the_error(omega, new):
+    """The witness in float64, through softmax and the renormalised output."""
+    before = np.array([-0.4, 0.3])
+    after = masses(np.array([*(before + 0.2 + np.array([omega, 0.0])), new]))
+    values, discarded = np.array([[2.5], [1.0], [1.0]]), np.array([True, False, False])
+    numbers = {"omega": omega, "mass": masses(before)[0], "value_distance": 1.5}
+    error = output_error(after, values, discarded, 2)
+    assert error == pytest.approx((1 - after[2]) * allowed(OUTPUT_ERROR, **numbers), rel=1e-12)
 
 
 @pytest.mark.parametrize(

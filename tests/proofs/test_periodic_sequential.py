@@ -128,7 +128,12 @@ def test_the_spacing_of_every_share_is_that_of_the_maxima(share, sign):
         ),
         replace(discrete.NEXT_STILL, hypotheses=discrete.NEXT_STILL.hypotheses[:-1]),
         ending(discrete.KAPPAS[1], HUNDRED * sp.sin(beta)),
-        discrete.attained_by_drift("trough", discrete.half + beta, beta - discrete.half, ())[1],
+        discrete.attained_by_drift(
+            "trough",
+            discrete.half + beta,
+            beta - discrete.half,
+            discrete.AT_TROUGH[1].hypotheses[-2:],
+        )[1],
         ending(discrete.TURN_NEXT, -discrete.TURN_NEXT.end),
         ending(discrete.NOT_RISING, sp.sin(discrete.psi) - sp.Rational(1, 100)),
         ending(sharpness.AGAINST, sp.Rational(1, 100)),
@@ -142,6 +147,17 @@ def test_the_spacing_of_every_share_is_that_of_the_maxima(share, sign):
         replace(maxima.SHORT, hypotheses=maxima.SHORT.hypotheses[:-1]),
         replace(maxima.BAND_START, hypotheses=maxima.BAND_START.hypotheses[:1]),
         replace(sharpness.WRONG_WAY, hypotheses=sharpness.WRONG_WAY.hypotheses[:-1]),
+        replace(
+            sharpness.SLOW_AND_FAST, start=sp.sqrt(sp.Rational(101, 100) * AUXILIARY["squares"])
+        ),
+        ending(sharpness.SLOW_AND_FAST, sharpness.CONDITION_OF_TWO),
+        *(
+            replace(
+                sharpness.SLOW_AND_FAST,
+                hypotheses=tuple(h for h in sharpness.SLOW_AND_FAST.hypotheses if h != dropped),
+            )
+            for dropped in sharpness.SLOW_AND_FAST.hypotheses
+        ),
         replace(discrete.TROUGH_NEEDS, hypotheses=discrete.TROUGH_NEEDS.hypotheses[1:]),
         replace(discrete.TWO_ARCS, hypotheses=discrete.SIDES[:1] + discrete.SIDES[2:]),
     ],

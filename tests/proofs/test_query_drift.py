@@ -68,7 +68,7 @@ def test_what_is_proved_is_what_the_registry_holds():
 def test_no_smaller_bound_is_certified(derivation):
     assert derivation.ok
     if derivation.title.endswith(
-        "below twice the smallest"
+        "at most twice the smallest"
     ):  # its largest is 2/27, not 1/(6 sqrt 3)
         assert with_end(derivation, moments.OMEGA**3 * sp.Rational(2, 27)).ok
         assert not with_end(derivation, moments.OMEGA**3 * sp.Rational(2, 28)).ok

@@ -124,8 +124,6 @@ def test_a_wrong_end_is_not_certified(derivation, wrong):
             column.STAYS_AHEAD,
         )
         for index, _ in enumerate(derivation.hypotheses)
-        # the angle is not negative by its symbol too
-        if derivation.hypotheses[index] != turn.UP_TO_PI[0]
     ],
 )
 def test_every_hypothesis_is_needed(derivation, index):

@@ -43,10 +43,14 @@ from proofs.rotation_precision.table import (
     COMPUTED,
     DEVIATION,
     DEVIATION_SCALED,
+    OVERTAKES,
     RELATIVE,
     SCALED_TABLE,
     SHARP_ANGLE,
     SHARP_ARCSINE,
+    SHARP_PARTS,
+    SHARP_SCALED,
+    SHARP_SCALED_NEAREST,
     SHARP_TABLE,
     STORED_SIZE,
     TABLE,
@@ -63,6 +67,7 @@ from tappa_theory.theorems.rotation_precision import (
     HALF_SUBNORMAL,
     INVARIANCE_LOSS,
     TABLE_ERROR,
+    TABLE_ERROR_SCALED,
     THEOREM,
     TINY,
     TRIG_ERROR,
@@ -110,8 +115,26 @@ def test_what_is_proved_is_what_the_registry_holds():
 
 @pytest.mark.parametrize("factor", EXACT)
 def test_no_other_constant_is_certified(factor):
-    for sharp in (SHARP_ANGLE, SHARP_TABLE, SHARP_ARCSINE, SHARP_FUSED, SHARP_INVARIANCE):
+    tables = (SHARP_TABLE, SHARP_SCALED, SHARP_SCALED_NEAREST, SHARP_ARCSINE, OVERTAKES)
+    for sharp in (SHARP_ANGLE, *tables, SHARP_FUSED, SHARP_INVARIANCE):
         assert not with_end(sharp, factor * sharp.end).ok
+
+
+@pytest.mark.parametrize("factor", EXACT)
+def test_no_other_constant_of_a_scaled_table_is_attained(factor):
+    other = sp.sqrt(2) * TRIG_ERROR + U_TABLE * (factor + sp.sqrt(2) * TRIG_ERROR)
+    assert not with_end(SHARP_SCALED, other).ok
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_scaled_table_rounded_to_nearest_is_that_far_off(name):
+    unit = float(UNIT_ROUNDOFF[name])
+    exact = 1 + unit
+    stored = rounded(np.array([exact, exact]), name)
+    assert np.array_equal(stored, [1, 1])
+    off = np.linalg.norm(stored - exact) / (np.sqrt(2) * exact)
+    values = {"u_table": np.asarray(unit), "trig_error": np.asarray(0.0)}
+    assert off * (1 + unit) == pytest.approx(evaluate(TABLE_ERROR_SCALED, values), rel=1e-12)
 
 
 BOUNDS = (
@@ -132,13 +155,14 @@ def test_the_constant_of_the_arithmetic_is_not_a_hundredth_larger():
 
 @pytest.mark.parametrize(
     "derivation",
-    [COMPUTED, TABLE, TURN, COMPONENT, COMPOSED, PRODUCT_ERROR, DEVIATION],
+    [
+        *(COMPUTED, TABLE, TURN, COMPONENT, COMPOSED, PRODUCT_ERROR, ANGLE_OF_PAIR),
+        *(DEVIATION, DEVIATION_SCALED, SHARP_PARTS, SHARP_ARCSINE, OVERTAKES),
+    ],
     ids=lambda derivation: derivation.title[:40],
 )
 def test_every_hypothesis_is_needed(derivation):
     for dropped in derivation.hypotheses:
-        if sp.Ge in type(dropped).__mro__ and dropped.rhs == 0:
-            continue  # what the symbol says as well
         kept = tuple(known for known in derivation.hypotheses if known != dropped)
         assert not replace(derivation, hypotheses=kept).ok, dropped
 

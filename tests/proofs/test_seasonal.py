@@ -13,7 +13,7 @@ from proofs.seasonal.proof import AUXILIARY, CLAIMS, PROOF, PUBLISHED, THEOREM
 from tappa_theory.shift_identity import KEY_DRIFT, QUERY_DRIFT, rotation_residual, w, w_u, z, z_s
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
-LESS = sp.Rational(99, 100)
+LESS, MORE = sp.Rational(99, 100), sp.Rational(101, 100)
 
 
 def ending(derivation, right):
@@ -63,6 +63,16 @@ def test_what_is_proved_is_the_registry():
         ending(proof.WORST, QUERY_DRIFT + KEY_DRIFT),
         replace(proof.WORST, hypotheses=()),
         ending(proof.BOTH_ATTAINED, LESS * proof.BOTH_ATTAINED.end),
+        ending(proof.REPAIRED_ATTAINED, MORE * AUXILIARY["repaired"]),
+        ending(proof.REPAIRED_ATTAINED, LESS * AUXILIARY["repaired"]),
+        *(
+            replace(
+                proof.REPAIRED_ATTAINED,
+                hypotheses=tuple(h for h in proof.REPAIRED_ATTAINED.hypotheses if h != dropped),
+            )
+            for dropped in proof.REPAIRED_ATTAINED.hypotheses
+        ),
+        replace(proof.EQUALLY_LONG, hypotheses=proof.EQUALLY_LONG.hypotheses[:1]),
         ending(proof.phase_of(proof.LATER_KEY, "(0, L)"), proof.WITHOUT_PHASE),
         ending(proof.ERRORS[0], LESS * proof.gap),
         ending(proof.ERRORS_OF_TURNS[1], LESS * proof.gap),
