@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from proofs.engine.certificates import Certificate, Evidence, Identity, Meaning
+from proofs.engine.certificates import Certificate, Evidence, Identity, Meaning, has_value
 from proofs.engine.values import admits
 
 
@@ -61,4 +61,12 @@ class AtChosen:
             return expression
 
         others = [put(known) for known in relations]
+        # before sympy cancels: what a side divides by must not vanish at the values
+        for part in (*left.atoms(sp.Pow), *right.atoms(sp.Pow)):
+            if part.exp.is_nonnegative or not part.base.free_symbols & set(wanted):
+                continue
+            divisor = put(part.base)
+            above = sp.expand(sp.fraction(sp.together(divisor))[0])
+            if not (divisor.is_nonzero or above.is_nonzero or has_value(1 / divisor, others)):
+                return Evidence(False, "witness", f"{part} may not exist at the values")
         return self.by.certify(put(left), relation, put(right), others)

@@ -65,3 +65,13 @@ def test_what_is_chosen_must_be_a_number_of_its_kind_by_the_hypotheses():
 
 def test_choices_are_written_as_definitions():
     assert sp.latex(Chosen(x, y + 1)) == "x := y + 1"
+
+
+def test_what_a_side_divides_by_must_not_vanish_at_the_values():
+    """The quotient is 1 wherever it exists, and sympy cancels before anything is certified."""
+    size, sigma = sp.symbols("kappa sigma", nonnegative=True)
+    at = AtChosen()
+    hypotheses = chosen({sigma: size})
+    assert not at.certify(size / sigma, "=", sp.Integer(1), hypotheses).ok
+    assert at.certify(size / sigma, "=", sp.Integer(1), (*hypotheses, sp.Gt(size, 0))).ok
+    assert at.certify(size / (1 + sigma**2), "=", size / (1 + size**2), hypotheses).ok
