@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -78,9 +78,11 @@ def prove(
     advance = begin(len(parts)) if begin is not None else lambda: None
     done: dict[Part, dict[str, Any]] = {}
     try:
-        for part, found in _run(parts, workers):
-            done[part] = found
-            advance()
+        # Closed at once if the interrupt comes here, between two results: helpers would work on.
+        with closing(_run(parts, workers)) as results:
+            for part, found in results:
+                done[part] = found
+                advance()
     except KeyboardInterrupt:
         if interrupted is not None:
             interrupted(_document(names, parts, done, time.monotonic() - started))
@@ -141,7 +143,7 @@ def _used(certificate: Any) -> Iterator[Derivation]:
             yield from _used(getattr(certificate, field.name))
 
 
-def _run(parts: Sequence[Part], workers: int) -> Iterator[tuple[Part, dict[str, Any]]]:
+def _run(parts: Sequence[Part], workers: int) -> Generator[tuple[Part, dict[str, Any]], None, None]:
     if workers < 2 or len(parts) < 2:
         for part in parts:
             yield part, work(part)

@@ -1,6 +1,7 @@
 """`tappa prove` at the command line: files, exit codes, bad input, interrupts."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -133,3 +134,16 @@ def test_an_interrupt_leaves_valid_files_and_no_process(tmp_path):
     while processes_of(running.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_of(running.pid) == []
+
+
+def test_an_interrupt_between_two_results_ends_the_helpers_at_once():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as held:  # the exception keeps its frames alive
+        ledger.prove(("typical_case", "kv_reuse"), workers=2, begin=lambda parts: interrupted)
+    deadline = time.monotonic() + 10
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert multiprocessing.active_children() == []
+    assert held.traceback
