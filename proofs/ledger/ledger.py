@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +18,7 @@ from proofs.engine.derivation import Derivation, Lemma, Step
 from proofs.engine.witness import Chosen
 from proofs.ledger.notation import RELATIONS, every, latex, prose_of, text
 from proofs.ledger.symbols import explained
+from proofs.parallel import results
 from tappa_theory.theorems import THEOREMS, Theorem, theorem
 
 SCHEMA = 1
@@ -78,9 +75,8 @@ def prove(
     advance = begin(len(parts)) if begin is not None else lambda: None
     done: dict[Part, dict[str, Any]] = {}
     try:
-        # Closed at once if the interrupt comes here, between two results: helpers would work on.
-        with closing(_run(parts, workers)) as results:
-            for part, found in results:
+        with results(work, parts, workers) as finished:
+            for part, found in finished:
                 done[part] = found
                 advance()
     except KeyboardInterrupt:
@@ -141,50 +137,6 @@ def _used(certificate: Any) -> Iterator[Derivation]:
     elif is_dataclass(certificate) and not isinstance(certificate, type):
         for field in fields(certificate):
             yield from _used(getattr(certificate, field.name))
-
-
-def _run(parts: Sequence[Part], workers: int) -> Generator[tuple[Part, dict[str, Any]], None, None]:
-    if workers < 2 or len(parts) < 2:
-        for part in parts:
-            yield part, work(part)
-        return
-    # Not forked: z3 and numpy may hold threads.
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
-    )
-    try:
-        with _interrupts_held():
-            futures = {pool.submit(work, part): part for part in parts}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-        pool.shutdown()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
-        raise
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back for the block, and for good from the processes that start in it.
-
-    Else one that still imports would answer it with a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the first one ends the others itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _document(

@@ -110,6 +110,23 @@ _AT = {
 """Inner products from norms and angles; p and d less their parts along q."""
 UP_TO_PI, ACUTE = le(psi, sp.pi), le(beta, sp.pi / 2)
 
+NOT_NEGATIVE = (
+    Fact(
+        sp.Integer(0),
+        "<=",
+        sp.sin(psi),
+        r"$\psi$ lies between 0 and $\pi$",
+        Lemma(SINE_NONNEGATIVE, {x: psi}),
+    ),
+    Fact(
+        sp.Integer(0),
+        "<=",
+        sp.cos(beta),
+        r"$\beta$ is at most a right angle",
+        Lemma(COSINE_NONNEGATIVE, {x: beta}),
+    ),
+)
+
 LATER_LEAD = Derivation(
     "what is left of the lead when the query has turned",
     lam * QUERY_NORM_S * DISTANCE * sp.sin(beta - psi),
@@ -133,20 +150,7 @@ LATER_LEAD = Derivation(
     ),
     hypotheses=(ACROSS_QUERY.subs(_AT, simultaneous=True), UP_TO_PI, ACUTE),
     facts=(
-        Fact(
-            sp.Integer(0),
-            "<=",
-            sp.sin(psi),
-            r"$\psi$ lies between 0 and $\pi$",
-            Lemma(SINE_NONNEGATIVE, {x: psi}),
-        ),
-        Fact(
-            sp.Integer(0),
-            "<=",
-            sp.cos(beta),
-            r"$\beta$ is at most a right angle",
-            Lemma(COSINE_NONNEGATIVE, {x: beta}),
-        ),
+        *NOT_NEGATIVE,
         Fact(
             norm_p**2,
             "=",
@@ -222,20 +226,7 @@ NORMS_IMPLY = Derivation(
     ),
     facts=(
         Fact(beta, "<=", sp.pi, "an acute angle", Solver()),
-        Fact(
-            sp.Integer(0),
-            "<=",
-            sp.sin(psi),
-            r"$\psi$ lies between 0 and $\pi$",
-            Lemma(SINE_NONNEGATIVE, {x: psi}),
-        ),
-        Fact(
-            sp.Integer(0),
-            "<=",
-            sp.cos(beta),
-            r"$\beta$ is at most a right angle",
-            Lemma(COSINE_NONNEGATIVE, {x: beta}),
-        ),
+        *NOT_NEGATIVE,
         Fact(
             MOVE,
             "<",

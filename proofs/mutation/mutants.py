@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import multiprocessing
 import pkgutil
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
@@ -37,6 +35,7 @@ from proofs.engine.claims import Exact, Proof
 from proofs.engine.derivation import Derivation, Fact, Link
 from proofs.mutation.mutations import Mutation, Weakened, are_equal, mutations, weakened
 from proofs.mutation.rebuilt import Keys, derivations_of, pairs_of, rebuilt, reusing
+from proofs.parallel import results
 from tappa_theory.app.files import output_folder, write_json, write_text_atomic
 from tappa_theory.app.progress import ProgressBar, progress_reports
 from tappa_theory.errors import InputError
@@ -421,9 +420,10 @@ def run(
         }
 
     try:
-        for job, found in _run(jobs, workers):
-            done[job] = found
-            advance()
+        with results(work, jobs, workers) as finished:
+            for job, found in finished:
+                done[job] = found
+                advance()
     except KeyboardInterrupt:
         if interrupted is not None:
             interrupted(document())
@@ -454,33 +454,6 @@ def _rank(job: Job, seed: int) -> str:
     """A random number for what the mutant is: other mutants may come and go beside it."""
     words = f"{seed} {job.theorem} {description(job)}"
     return hashlib.sha256(words.encode()).hexdigest()
-
-
-def _run(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:
-    if workers < 2 or len(jobs) < 2:
-        for job in jobs:
-            yield job, work(job)
-        return
-    before = set(multiprocessing.active_children())
-    # Not forked: z3 and numpy may hold threads.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
-    )
-    try:
-        futures = {pool.submit(work, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-        pool.shutdown()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
-        raise
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the first one ends the others itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def markdown(document: dict[str, Any]) -> str:
