@@ -13,7 +13,6 @@ import torch
 from gpu_check.visibility import Visibility
 from tappa_theory import drift, patterns
 from tappa_theory.predictability import TOP, shift_aware_recall
-from tappa_theory.similarity import lag_products
 
 ROWS = 128
 """Query rows of a block."""
@@ -118,7 +117,7 @@ def observe(
         columns = patterns.columns_of(column_sum, rows)
         offset_sum, sketch = _second_pass(again, first, columns, visibility)
         lines = patterns.read_lines(column_sum, offset_sum, rows)
-        season_lag, strength = patterns.season(_lag_similarity(sketch))
+        season_lag, strength = patterns.season(patterns.lag_similarity(sketch))
         season = strength * lines.rest
         pattern = patterns.classify(lines, season)
     return Attention(
@@ -210,13 +209,3 @@ def _second_pass(
         rest = torch.where(flags[None, :], 0.0, part.attention)
         sketches.append(rest @ signs[:width].to(device))
     return offset_sum, torch.cat(sketches).cpu()
-
-
-def _lag_similarity(sketch: torch.Tensor) -> torch.Tensor:
-    """(R,) sum over rows of <P_t, P_{t+L}>, off the columns, over what it would be if both rows
-    were equal.
-    """
-    products = lag_products(sketch) / SKETCH
-    counts = torch.arange(len(sketch), 0, -1, dtype=torch.float64)
-    energy = products[0] / len(sketch)
-    return products / counts / torch.clamp(energy, min=1e-30)

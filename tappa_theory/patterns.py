@@ -14,7 +14,9 @@ from typing import Literal
 import numpy as np
 from scipy.signal import find_peaks
 
-from tappa_theory.arrays import Array, namespace, to_numpy
+from tappa_theory.arrays import Array, asarray_like, namespace, to_numpy
+from tappa_theory.errors import InputError
+from tappa_theory.similarity import lag_products
 
 Pattern = Literal["re_access", "sequential", "periodic_sequential", "seasonal", "unpredictable"]
 
@@ -175,6 +177,19 @@ def _spacing(profile: np.ndarray, lines: np.ndarray) -> float | None:
     return float(gaps.mean()) if gaps.std() <= THRESHOLDS.spacing_spread * gaps.mean() else None
 
 
+def lag_similarity(rows: Array) -> Array:
+    """(R,) similarity of rows of attention off the columns that lie each lag apart.
+
+    Mean over t of <P_t, P_{t+L}>, over what it would be if both rows were equal. rows: (R, n)
+    consecutive rows, or sketches of them that keep inner products up to a factor.
+    """
+    xp = namespace(rows)
+    products = lag_products(rows)
+    counts = xp.arange(rows.shape[-2], 0, -1, dtype=xp.float64, device=rows.device)
+    energy = products[..., 0] / rows.shape[-2]
+    return products / counts / xp.clip(energy, 1e-30, None)
+
+
 def season(lag_similarity: Array) -> tuple[int | None, float]:
     """(L, strength) of the period that a similarity by lag shows best.
 
@@ -206,3 +221,36 @@ def classify(lines: Lines, season_strength: float) -> Pattern:
     }
     best = max(shares, key=lambda name: shares[name])
     return best if shares[best] >= THRESHOLDS.visible else "unpredictable"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What an attention map shows: its lines, its season (strength and lag), and the pattern."""
+
+    lines: Lines
+    season: float
+    season_lag: int | None
+    pattern: Pattern
+
+
+def observe(attention: Array) -> Observed:
+    """Read the whole causal attention map (T, T) of one head.
+
+    Raises InputError if T is below `THRESHOLDS.shortest`.
+    """
+    xp = namespace(attention)
+    length = attention.shape[-1]
+    if length < THRESHOLDS.shortest:
+        raise InputError(
+            f"a map of {length} positions given; patterns need {THRESHOLDS.shortest} or more"
+        )
+    rows = xp.arange(observed_rows(length), length, device=attention.device)
+    part = attention[observed_rows(length) :]
+    by_key = column_sums(part, rows)
+    columns = columns_of(by_key, rows)
+    flags = asarray_like(columns, by_key)
+    lines = read_lines(by_key, offset_sums(part, rows, flags), rows)
+    rest = xp.where(flags[None, :], xp.zeros_like(part), part)
+    lag, strength = season(lag_similarity(rest))
+    strength *= lines.rest
+    return Observed(lines, strength, lag, classify(lines, strength))

@@ -16,15 +16,13 @@ through their channels, norms and all-pairs k-similarity:
 Step 2 treats query deviations as isotropic and normal: it is a model, not a theorem.
 """
 
-import math
 from dataclasses import dataclass
 
 from tappa_theory import patterns, similarity
 from tappa_theory.arrays import Array, asarray_like, namespace
+from tappa_theory.attention import causal, logits, softmax
 from tappa_theory.energy import channel_gain, period
 from tappa_theory.rope import Rope, rotate
-from tappa_theory.separable import separate
-from tappa_theory.shift_identity import LOGIT
 
 ROWS = 32
 """Positions at which the mean query's attention is looked at."""
@@ -60,27 +58,13 @@ def mean_query_map(
         [first + round(r * (length - 1 - first) / max(count - 1, 1)) for r in range(count)],
         device=z.device,
     )
-    keys = xp.arange(length, device=z.device)
     gain = asarray_like(channel_gain(rope, scale), xp.real(z))
     mean = xp.mean(z, axis=-2)
-    values = {
-        "z": xp.broadcast_to(mean, (count, mean.shape[-1])),
-        "w": w,
-        "t": xp.astype(rows, xp.float64)[:, None],
-        "i": xp.astype(keys, xp.float64)[:, None],
-        "theta": asarray_like(rope.frequencies, gain),
-        "lambda": gain,
-    }
-    logit = separate(LOGIT)
-    logits = logit.query_features(values) @ logit.key_features(values).T
+    of_mean = logits(xp.broadcast_to(mean, (count, mean.shape[-1])), w, rope, scale, rows)
     variance = xp.mean(xp.abs(z - mean) ** 2, axis=-2)
     noise = xp.sum(gain**2 * variance * xp.abs(w) ** 2, axis=-1) / 2
-    logits = logits + min(max(1 - k_similarity, 0.0), 1.0) * noise / 2
-    distance = patterns.distances(rows, length)
-    visible = (distance >= 0) & (distance < (length if window is None else window))
-    logits = xp.where(visible, logits, xp.full_like(logits, -math.inf))
-    weights = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
-    return rows, weights / xp.sum(weights, axis=-1, keepdims=True)
+    raised = of_mean + min(max(1 - k_similarity, 0.0), 1.0) * noise / 2
+    return rows, softmax(raised, causal(rows, length, window))
 
 
 def predict(

@@ -18,7 +18,7 @@ from proofs.engine.derivation import Derivation, Lemma, Step
 from proofs.engine.witness import Chosen
 from proofs.ledger.notation import RELATIONS, every, latex, prose_of, text
 from proofs.ledger.symbols import explained
-from proofs.parallel import results
+from tappa_theory.app.parallel import results
 from tappa_theory.theorems import THEOREMS, Theorem, theorem
 
 SCHEMA = 1

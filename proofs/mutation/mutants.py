@@ -35,7 +35,7 @@ from proofs.engine.claims import Exact, Proof
 from proofs.engine.derivation import Derivation, Fact, Link
 from proofs.mutation.mutations import Mutation, Weakened, are_equal, mutations, weakened
 from proofs.mutation.rebuilt import Keys, derivations_of, pairs_of, rebuilt, reusing
-from proofs.parallel import results
+from tappa_theory.app.parallel import results
 from tappa_theory.app.files import output_folder, write_json, write_text_atomic
 from tappa_theory.app.progress import ProgressBar, progress_reports
 from tappa_theory.errors import InputError

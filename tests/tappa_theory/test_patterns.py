@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tappa_theory import patterns
+from tappa_theory.errors import InputError
 from tappa_theory.patterns import PATTERNS, THRESHOLDS, Lines, classify, read_lines, season
 
 LENGTH = 256
@@ -74,6 +75,22 @@ def test_a_drawn_map_shows_its_pattern(name):
     attention, expected = MAPS[name]
     assert pattern(attention) == expected
     assert expected in PATTERNS
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("name", MAPS)
+def test_a_whole_map_is_read_at_once(name, kind):
+    attention, expected = MAPS[name]
+    lines, lag, strength = read(attention)
+    found = patterns.observe(kind(attention))
+    assert found.pattern == expected
+    assert (found.lines.columns, found.lines.offsets) == (lines.columns, lines.offsets)
+    assert (found.season_lag, found.season) == (lag, pytest.approx(strength))
+
+
+def test_a_map_too_small_for_a_pattern_is_refused():
+    with pytest.raises(InputError, match="a map of 127 positions given; patterns need 128"):
+        patterns.observe(np.eye(127))
 
 
 @pytest.mark.parametrize("name", MAPS)
