@@ -9,7 +9,7 @@ help:
 	@echo "make setup   create .venv with the pinned versions of constraints.txt"
 	@echo "make run     the main job on the default checkpoint; the report is tappa-out/report.html"
 	@echo "make test    lint, then all tests"
-	@echo "make mutants small errors planted in every proof, one at a time: each must be noticed (an hour)"
+	@echo "make mutants small errors planted in every proof, one at a time: each must be noticed (20 min)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make docs    build the site into docs/_build/html"
 	@echo "make bench   print a table of timings"

@@ -68,6 +68,20 @@ def write_figures(out_dir: Path) -> list[Path]:
     return written
 
 
+def draw(out: Path) -> int | None:
+    """The check's part of `tappa figures`; None if `out` holds no check."""
+    if not (out / "check.json").is_file():
+        return None
+    write_figures(out)
+    return 0
+
+
+def remove_figures(out_dir: Path) -> None:
+    """Remove the figures of an earlier check from `out_dir`."""
+    for name in FIGURES:
+        _remove(Path(out_dir) / FOLDER, name)
+
+
 def conditions(check: Check) -> str:
     """The sentence that says on what the numbers were measured."""
     model, environment = check["model"], check["environment"]

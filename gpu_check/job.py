@@ -151,10 +151,10 @@ def _number(value: float | None, form: str) -> str:
 
 def _remove_report(folder: Path) -> None:
     """Remove the report and figures of an earlier run, which would pass for this one's."""
+    from gpu_check.figures import remove_figures
+
     (folder / "report.html").unlink(missing_ok=True)
-    for sidecar in (folder / "figures").glob("*.json"):
-        for suffix in (".png", ".svg", ".json"):
-            sidecar.with_suffix(suffix).unlink(missing_ok=True)
+    remove_figures(folder)
 
 
 def _figures(folder: Path, report: bool) -> None:

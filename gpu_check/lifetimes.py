@@ -1,11 +1,13 @@
 """How long the top key of a row stays on top: as certified when the row is computed, and observed.
 
-The certificate is theorem `lifetime` by norms: while the query after RoPE has moved by less than
-the row's radius, min over the rivals i of (a_{t,j} - a_{t,i}) / (lambda ||k_j - k_i||), no rival
-can overtake the key j. It says nothing of keys that come after the row. The same over fewer rivals,
-the keys that would be discarded, gives a larger radius: see `gpu_check.reuse`.
+The certificate is theorem `lifetime` by angle: while the query after RoPE has turned by less than
+the row's angle, the least over the rivals i of asin min(1, (a_{t,j} - a_{t,i}) / (lambda ||q_t||
+||k_j - k_i||)), no rival can overtake the key j, whatever the norm of the query becomes. It says
+nothing of keys that come after the row. The same over fewer rivals, the keys that would be
+discarded, gives a larger angle: see `gpu_check.reuse`.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from gpu_check.pairs import SMALLEST, UNIT_ROUNDOFF, Head
 from gpu_check.rows import followed, logit_error, same_start, square_distances
 from tappa_theory.patterns import observed_rows
 from tappa_theory.separable import evaluate
-from tappa_theory.theorems.lifetime import BY_NORMS, DISTANCE
+from tappa_theory.theorems.lifetime import BY_ANGLE
+from tappa_theory.theorems.sequential import QUERY_ANGLE
 
 KEPT_SHARE = 0.25
 """Share of the visible keys that is kept: the most attended, rounded up, ties included."""
@@ -36,17 +39,15 @@ class Lifetimes:
         self.head, self.query, self.key, self.softcap = head, query, key, softcap
         self.error = logit_error(head, query, key)
         self.squares = key.square().sum(dim=-1)
-        # BY_NORMS is proportional to the distance: evaluate would miss its value otherwise.
-        self.slope = float(
-            evaluate(
-                BY_NORMS / DISTANCE,
-                {"lambda": self.squares.new_tensor(head.scale), "query_move": 1.0},
-            )
-        )
+        norms = torch.linalg.vector_norm(query, dim=-1)
+        # Smaller ones have squares that underflow; a zero query has no direction at all.
+        self.directed = norms > SMALLEST**0.5
+        self.norms = torch.where(self.directed, norms, 1.0)
+        self.directions = query / self.norms[:, None]
         length, device = head.visibility.length, query.device
         self.first = observed_rows(length)
         self.top = torch.zeros(length, dtype=torch.int64, device=device)
-        self.radius, self.radius_discarded = (
+        self.angle, self.angle_discarded = (
             torch.zeros(length, dtype=torch.float64, device=device) for _ in range(2)
         )
         shape = length, HORIZON
@@ -58,7 +59,7 @@ class Lifetimes:
         self.gone = self.lost = self.squares
 
     def add(self, block: Block) -> None:
-        """Take the next block of rows: its radii, and which earlier top keys it sees overtaken."""
+        """Take the next block of rows: its angles, and which earlier top keys it sees overtaken."""
         block = new_rows(block)
         rows, width = block.rows, block.logits.shape[1]
         if int(rows[-1]) < self.first:
@@ -78,15 +79,35 @@ class Lifetimes:
             self.key[tops], self.key[:width], self.squares[tops], self.squares[:width]
         )
         near = squares.clamp_(min=SMALLEST).reciprocal_()[place]
-        # Rounding of two margins, the one here and the one later, must not make a certificate.
+        # Rounding of two margins must not make a certificate. The one later errs in proportion
+        # to a norm that may be another: 2 e |q'|, where here it is 2 e |q| <= 2 error. With the
+        # exact lead, less by 4 error below, as lambda |q||d| sin(b), and b' from the rest, a turn
+        # below b' leaves lambda |q'||d| sin(b - b') >= lambda |q'||d| (sin b - sin b') >= 2 e |q'|.
         margin = torch.sub(highest[:, None] - 4 * self.error, seen, out=seen).clamp_(min=0)
         ratio = margin.square_().mul_(near)
         ratio.scatter_(1, top[:, None], torch.inf)
-        self.radius[rows] = ratio.amin(dim=1).sqrt() / self.slope
+        self.angle[rows] = self._angle(rows, ratio.amin(dim=1).sqrt_())
         discarded = (block.attention < _threshold(block)[:, None]).logical_and_(block.visible)
         self.gone = discarded.to(torch.float64)
         self.lost = no_key(self.gone)
-        self.radius_discarded[rows] = ratio.sub_(self.lost).amin(dim=1).sqrt() / self.slope
+        self.angle_discarded[rows] = self._angle(rows, ratio.sub_(self.lost).amin(dim=1).sqrt_())
+
+    def _angle(self, rows: torch.Tensor, lead: torch.Tensor) -> torch.Tensor:
+        """(R,) radians, no more than the exact ones; infinite for a row without a rival.
+
+        lead: the least lead over distance of the rivals. An arcsine grows, so the least of their
+        angles is that of this one, at distance 1.
+        """
+        # A norm errs by (d / 2 + 2) units in the last place, the rest by 8, an arcsine by 4.
+        below = 1 - (self.query.shape[1] + 16) * UNIT_ROUNDOFF
+        values = {
+            "lead": lead * self.directed[rows] * below,
+            "lambda": self.head.scale,
+            "query_norm": self.norms[rows],
+            "key_distance": 1.0,
+        }
+        angle = evaluate(BY_ANGLE, values) * (1 - 8 * UNIT_ROUNDOFF)
+        return torch.where(torch.isinf(lead), torch.inf, angle)
 
     def _overtaken(self, rows: torch.Tensor, seen: torch.Tensor, highest: torch.Tensor) -> None:
         """Note whether the top keys of the rows up to HORIZON before are still on top."""
@@ -109,18 +130,33 @@ class Lifetimes:
         alive = torch.arange(length, device=self.query.device)
         for step in range(1, min(HORIZON, length - 1) + 1):
             alive = alive[alive + step < length]
-            alive = alive[self.holds(alive, step, self.radius)]
+            alive = alive[self.holds(alive, step, self.angle)]
             if not len(alive):
                 break
             steps[alive] = step
         return steps
 
-    def holds(self, rows: torch.Tensor, step: int, radius: torch.Tensor) -> torch.Tensor:
-        """(R,) bool: is the query `step` rows later within the radius, the top key in sight?"""
-        inside = self.move(rows, step) < radius[rows]
+    def holds(self, rows: torch.Tensor, step: int, angle: torch.Tensor) -> torch.Tensor:
+        """(R,) bool: is the query `step` rows later within the angle, the top key in sight?"""
+        inside = self.turn(rows, step) < angle[rows]
         if self.head.visibility.window is not None:
             inside &= self.top[rows] > rows + step - self.head.visibility.window
         return inside
+
+    def turn(self, rows: torch.Tensor, step: int) -> torch.Tensor:
+        """(R,) radians, no less than the angle from q_t to q_{t + step} after RoPE.
+
+        pi, the most there is, from or to a zero query.
+        """
+        later = rows + step
+        chord = torch.linalg.vector_norm(self.directions[later] - self.directions[rows], dim=-1)
+        # A direction is off by its norm's (d / 2 + 2) units in the last place and a division's
+        # one, relative to itself: two by less than (d + 8), and so is their distance. The
+        # distance's own rounding is relative to it, and it is at most 2.
+        units = (self.query.shape[1] + 8) * UNIT_ROUNDOFF
+        values = {"query_step": chord * (1 + units) + units, "query_norm_max": 1.0}
+        turn = 2 * evaluate(QUERY_ANGLE, values) * (1 + 8 * UNIT_ROUNDOFF)
+        return torch.where(self.directed[later] & self.directed[rows], turn, math.pi)
 
     def move(self, rows: torch.Tensor, step: int) -> torch.Tensor:
         """(R,) no less than |q_{t + step} - q_t| after RoPE."""
@@ -146,9 +182,6 @@ class Lifetimes:
         certified = self.certified()[rows]
         old, every = (steps[rows] for steps in self.observed())
         index = torch.nonzero(rows)[:, 0]
-        size = torch.linalg.vector_norm(self.query[index], dim=-1).clamp(min=SMALLEST)
-        move = torch.linalg.vector_norm(self.query[index + 1] - self.query[index], dim=-1)
-        radius, step = (self.radius[index] / size).cpu().numpy(), (move / size).cpu().numpy()
         return {
             "rows": len(certified),
             "certified": _spread(certified),
@@ -156,8 +189,8 @@ class Lifetimes:
             "observed": _spread(every),
             "certified_share": float((certified >= 1).double().mean()),
             "broken": int(torch.count_nonzero(certified > old)),
-            "radius": _finite_median(radius),
-            "step": _finite_median(step),
+            "angle": _finite_median(self.angle[index]),
+            "turn": _finite_median(self.turn(index, 1)),
         }
 
 
@@ -194,7 +227,7 @@ def _spread(steps: torch.Tensor) -> dict[str, float]:
     }
 
 
-def _finite_median(numbers: np.ndarray) -> float | None:
-    """Median, None where it is not finite: a row without a rival has no radius."""
-    median = float(np.median(numbers))
-    return median if np.isfinite(median) and median < 1 / SMALLEST**0.5 else None
+def _finite_median(numbers: torch.Tensor) -> float | None:
+    """Median, None where it is not finite: no angle limits a row without a rival."""
+    median = float(np.median(numbers.cpu().numpy()))
+    return median if np.isfinite(median) else None

@@ -4,7 +4,7 @@ At row t all but the most attended KEPT_SHARE of its visible keys are discarded;
 mass. h rows later their mass among the keys that both rows see is at most what the theorem allows
 for the oscillation of the logit change: as measured on these keys, or a priori, from the move of
 the query and the diameter of the keys alone. By theorem `lifetime` no discarded key can overtake
-the row's top key while the query has moved by less than the radius over the discarded keys.
+the row's top key while the query has turned by less than the angle over the discarded keys.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -148,7 +148,7 @@ class Reuse:
 
     def _at(self, place: int, step: int, rows: torch.Tensor) -> dict[str, Any]:
         discarded, observed, oscillation, ahead = self.measured[place][:, rows]
-        on_top = self.lifetimes.holds(rows, step, self.lifetimes.radius_discarded)
+        on_top = self.lifetimes.holds(rows, step, self.lifetimes.angle_discarded)
         limit = self._oscillation(step, rows)
         measured, a_priori = mass_later(discarded, oscillation), mass_later(discarded, limit)
         # Each mass errs by its sum's roundings and four logits' errors, relative to itself.

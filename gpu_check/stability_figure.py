@@ -59,7 +59,7 @@ def stability(check: Check) -> Drawing | None:
     figure = new_figure(PAGE_WIDTH, 5.4)
     panels = figure.subplots(2, 2).ravel()
     _lifetimes(panels[0], heads, check["thresholds"].get("lifetime_horizon"))
-    at_edge = _radii(panels[1], heads)
+    at_edge = _angles(panels[1], heads)
     _masses(panels[2], heads)
     edge, absent = _divergences(panels[3], heads)
     left_out = f" {absent} without a positive divergence are left out." if absent else ""
@@ -76,9 +76,9 @@ def stability(check: Check) -> Drawing | None:
         "How long attention lasts: certified and observed",
         "Top left: share of the heads whose mean lifetime of the top key is at most so many"
         " steps: certified when the row is computed, and observed, until a key of the row itself"
-        " overtakes it and until any key does. Top right: the move of the query in a step and the"
-        " row's radius (medians, over the query's norm); a step is certified if it is below the"
-        " radius. Bottom left: attention on the keys that are discarded at a row, all but the"
+        " overtakes it and until any key does. Top right: the angle that the query turns by in a step and"
+        " the angle that the row certifies (medians, radians); a step is certified if the first is"
+        " below the second. Bottom left: attention on the keys that are discarded at a row, all but the"
         f" most attended {share_text(check['thresholds'].get('kept_share'))}: when discarded, as"
         " observed so many rows later, and as certified; median of the heads, with the middle 80%"
         " of them. Bottom right: mean divergence of a row from the next against its second-order"
@@ -107,9 +107,9 @@ def _told(check: Check) -> str:
         f" of {number_text(life['rows'])} rows are certified for a step or more, on"
         f" {life['certified_heads']} {unit}. That no discarded key overtakes the top key in the"
         f" next row is certified on {share_text(following['top_certified'])} of the rows and"
-        f" observed on {share_text(following['top_observed'])}. The radius is"
-        f" {number_text(life['radius'])} of the query's norm, a step {number_text(life['step'])}"
-        f" (medians). Mass of the discarded keys (medians): {masses}. Mean divergence"
+        f" observed on {share_text(following['top_observed'])}. The certified"
+        f" angle is {number_text(life['angle'])} radians, the turn of a step"
+        f" {number_text(life['turn'])} (medians). Mass of the discarded keys (medians): {masses}. Mean divergence"
         f" {number_text(kl['observed'])} nats, predicted {number_text(kl['predicted'])}; the"
         f" remainder is below the prediction on {share_text(kl['informative'])} of the steps."
         f" Outside what is proven: {broken} rows, {kl['outside']} steps."
@@ -135,23 +135,23 @@ def _lifetimes(axes: Axes, heads: list[Entry], horizon: float | None) -> None:
     axes.legend(loc="lower right", fontsize=6.5)
 
 
-def _radii(axes: Axes, heads: list[Entry]) -> int:
-    """Draw radii against steps; how many dots lie below the axes and are drawn at their edge."""
-    radius, step = (values(heads, f"lifetime.{name}") for name in ("radius", "step"))
-    there = positive(radius, step)
+def _angles(axes: Axes, heads: list[Entry]) -> int:
+    """Draw turns against angles; how many dots lie below the axes and are drawn at their edge."""
+    angle, turn = (values(heads, f"lifetime.{name}") for name in ("angle", "turn"))
+    there = positive(angle, turn)
     if not there.any():
         say(axes, "no values")
-    low, high = log_range(np.concatenate([radius[there], step[there]]))
+    low, high = log_range(np.concatenate([angle[there], turn[there]]))
     low = max(low, high / 1e3)
-    _marked(axes, heads, np.clip(radius, low, high), np.clip(step, low, high), there)
+    _marked(axes, heads, np.clip(angle, low, high), np.clip(turn, low, high), there)
     axes.plot([low, high], [low, high], color=GUIDE, linewidth=0.8, linestyle="--")
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     log_axes(axes)
-    axes.set_xlabel("radius / |query| (median)")
-    axes.set_ylabel("step / |query| (median)")
-    axes.set_title("radius and step", loc="left")
-    return int(np.count_nonzero(there & ((radius < low) | (step < low))))
+    axes.set_xlabel("certified angle (radians, median)")
+    axes.set_ylabel("turn of a step (radians, median)")
+    axes.set_title("certified angle and turn", loc="left")
+    return int(np.count_nonzero(there & ((angle < low) | (turn < low))))
 
 
 def _masses(axes: Axes, heads: list[Entry]) -> None:

@@ -250,8 +250,8 @@ def _lifetime(heads: Sequence[HeadResult]) -> dict[str, Any] | None:
             name: {key: _median(part[name][key] for part in parts) for key in parts[0][name]}
             for name in spreads
         },
-        "radius": _median(part["radius"] for part in parts),
-        "step": _median(part["step"] for part in parts),
+        "angle": _median(part["angle"] for part in parts),
+        "turn": _median(part["turn"] for part in parts),
     }
 
 

@@ -18,12 +18,10 @@ from proofs.engine.derivation import Derivation, Lemma, Step
 from proofs.engine.witness import Chosen
 from proofs.ledger.notation import RELATIONS, every, latex, prose_of, text
 from proofs.ledger.symbols import explained
-from tappa_theory.app.parallel import results
+from tappa_theory.app.parallel import WORKERS, results
 from tappa_theory.theorems import THEOREMS, Theorem, theorem
 
 SCHEMA = 1
-WORKERS = 2
-"""Processes that prove at the same time, by default."""
 
 Advance = Callable[[], None]
 """Is called after every finished part of the work."""

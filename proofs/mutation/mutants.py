@@ -35,15 +35,15 @@ from proofs.engine.claims import Exact, Proof
 from proofs.engine.derivation import Derivation, Fact, Link
 from proofs.mutation.mutations import Mutation, Weakened, are_equal, mutations, weakened
 from proofs.mutation.rebuilt import Keys, derivations_of, pairs_of, rebuilt, reusing
-from tappa_theory.app.parallel import results
+from proofs.mutation.refuted import point_against
 from tappa_theory.app.files import output_folder, write_json, write_text_atomic
+from tappa_theory.app.parallel import WORKERS, results
 from tappa_theory.app.progress import ProgressBar, progress_reports
 from tappa_theory.errors import InputError
 from tappa_theory.shift_identity import bound_at, w, w_u, z, z_s
 from tappa_theory.theorems import Theorem
 
 SCHEMA = 1
-WORKERS = 2
 SOLVER_MILLISECONDS = 4_000
 """Time a solver gets for one question about a mutant; most of them are false."""
 SECONDS = 40.0
@@ -61,10 +61,10 @@ class Verdict:
     """What became of a mutant.
 
     "killed": something fails for certain. "undecided": nothing fails for certain, but not all of
-    it is certified (a solver gave up). by: "certificate", "instance", "sharpness" or
-    "counterexample" (of an attack), "ledger" (no derivation ends with the bound), "statement" (the
-    derivation that starts or ends with the expression does not with the mutant), "construction"
-    (the proof cannot be built).
+    it is certified (a solver gave up). by: "certificate", "instance", "sharpness",
+    "counterexample" (a point, or what an attack found), "ledger" (no derivation ends with the
+    bound), "statement" (the derivation that starts or ends with the expression does not with the
+    mutant), "construction" (the proof cannot be built).
     """
 
     outcome: Outcome
@@ -310,6 +310,11 @@ def _failure(step: Derivation) -> Verdict | None:
     detail = f"{step.title}: {found.claim}: {found.evidence.detail}"
     inner = [s.evidence.detail for d in derivations_of(step.links) for s in d.steps()]
     open_ = any(map(_gave_up, [found.evidence.detail, *inner]))
+    if open_:
+        (link,) = step.links
+        values = point_against(step.start, link.relation, link.right, step.hypotheses)
+        if values is not None:
+            return Verdict("killed", "counterexample", f"{step.title}: false at {values}")
     return Verdict("undecided" if open_ else "killed", "certificate", detail)
 
 

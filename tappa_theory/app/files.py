@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,31 @@ def write_json(path: Path | str, data: Any) -> Path:
     """
     plain = _plain(data, "data")
     return write_text_atomic(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path | str, columns: Mapping[str, Sequence[Any]]) -> Path:
+    """Write columns of equal length as CSV with a header, whole or not at all; return the path.
+
+    Numbers are written in full (the shortest decimal that reads back as the same float), so equal
+    data give equal bytes; None is an empty cell. Raises ValueError on NaN, infinity or unequal
+    lengths, TypeError on what is neither number, string nor None, InputError if the file cannot be
+    written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    cells = [[_cell(value, name) for value in column] for name, column in columns.items()]
+    writer.writerows(zip(*cells, strict=True))
+    return write_text_atomic(path, text.getvalue())
+
+
+def _cell(value: Any, column: str) -> str:
+    plain = _plain(value, column)
+    if isinstance(plain, list | dict):
+        raise TypeError(f"column {column} holds a {type(value).__name__}, not a single value")
+    if plain is None:
+        return ""
+    return repr(plain) if isinstance(plain, float) else str(plain)
 
 
 def _plain(value: Any, place: str) -> Any:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TypeVar
+
+WORKERS = 2
+"""Processes that share a work, unless asked otherwise."""
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -37,7 +41,7 @@ def _results(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
     )
     try:
-        with _interrupts_held():
+        with _interrupts_held(), _one_thread_each():
             futures = {pool.submit(work, part): part for part in parts}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -63,6 +67,23 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Start processes whose linear algebra has one thread: more would contend for the same cores.
+
+    A number of threads that the user has set stays.
+    """
+    name = "OMP_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _ignore_interrupts() -> None:

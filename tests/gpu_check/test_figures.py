@@ -99,8 +99,8 @@ def _stability(rng: np.random.Generator) -> dict[str, Any]:
             "observed": steps(old / 2),
             "certified_share": 0.5,
             "broken": 0,
-            "radius": float(rng.uniform(0.01, 0.2)),
-            "step": float(rng.uniform(0.3, 0.8)),
+            "angle": float(rng.uniform(0.01, 0.2)),
+            "turn": float(rng.uniform(0.3, 0.8)),
         },
         "reuse": {step: masses(float(rng.uniform(0.01, 0.1))) for step in ("1", "4", "16")},
         "kl": {
@@ -552,7 +552,7 @@ def test_the_figures_depend_on_the_numbers() -> None:
         for name in ("adjacent_pre", "adjacent_post"):
             head["q_similarity"][name] /= 2
         head["channel_energy"] = head["channel_energy"][::-1]
-        head["lifetime"]["radius"] *= 2
+        head["lifetime"]["angle"] *= 2
         for theorem in head["theorems"].values():
             if theorem["applicable"]:
                 theorem["mean_observed"] *= 0.7

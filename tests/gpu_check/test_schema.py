@@ -21,7 +21,7 @@ HEAD_FIELDS = (
     "frequency_dominant_channel kappa angle_deviation pattern_predicted pattern_observed "
     "predictability theorems"
 )
-LIFETIME_FIELDS = "rows certified observed_old observed certified_share broken radius step"
+LIFETIME_FIELDS = "rows certified observed_old observed certified_share broken angle turn"
 REUSE_FIELDS = (
     "rows discarded observed measured a_priori oscillation oscillation_a_priori tightness "
     "informative_measured informative top_certified top_observed broken"
@@ -176,7 +176,7 @@ FAULTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a negative lifetime": lambda d: head(d)["lifetime"]["certified"].update(median=-1),
     "a lifetime as null": lambda d: head(d)["lifetime"]["observed"].update(mean=None),
     "a certified share above one": lambda d: head(d)["lifetime"].update(certified_share=1.5),
-    "a negative radius": lambda d: head(d)["lifetime"].update(radius=-0.1),
+    "a negative angle": lambda d: head(d)["lifetime"].update(angle=-0.1),
     "negative broken rows": lambda d: head(d)["lifetime"].update(broken=-1),
     "reuse at no horizon": lambda d: head(d).update(reuse={}),
     "a mass above one": lambda d: head(d)["reuse"]["4"].update(observed=1.1),

@@ -307,7 +307,7 @@ def steps(number: float) -> dict[str, float]:
     return {"mean": number, "median": number + 1, "low": number + 2, "high": number + 3}
 
 
-def life(number: float, rows: int, share: float, radius: float | None = 0.5) -> dict[str, Any]:
+def life(number: float, rows: int, share: float, angle: float | None = 0.5) -> dict[str, Any]:
     return {
         "rows": rows,
         "certified": steps(number),
@@ -315,16 +315,16 @@ def life(number: float, rows: int, share: float, radius: float | None = 0.5) -> 
         "observed": steps(5 * number),
         "certified_share": share,
         "broken": rows // 100,
-        "radius": radius,
-        "step": number / 2,
+        "angle": angle,
+        "turn": number / 2,
     }
 
 
 def test_lifetimes_are_medians_over_heads_and_rows_are_added_up():
     heads = [
         head(0, lifetime=life(1.0, 100, 0.07)),
-        head(1, lifetime=life(2.0, 200, 0.0, radius=None)),
-        head(2, lifetime=life(9.0, 300, 1.0, radius=0.7)),
+        head(1, lifetime=life(2.0, 200, 0.0, angle=None)),
+        head(2, lifetime=life(9.0, 300, 1.0, angle=0.7)),
         head(3, lifetime=None),
     ]
     assert summarise(heads)["lifetime"] == {
@@ -336,8 +336,8 @@ def test_lifetimes_are_medians_over_heads_and_rows_are_added_up():
         "certified": {"mean": 2.0, "median": 3.0, "low": 4.0, "high": 5.0},
         "observed_old": {"mean": 20.0, "median": 21.0, "low": 22.0, "high": 23.0},
         "observed": {"mean": 10.0, "median": 11.0, "low": 12.0, "high": 13.0},
-        "radius": pytest.approx(0.6),
-        "step": 1.0,
+        "angle": pytest.approx(0.6),
+        "turn": 1.0,
     }
 
 

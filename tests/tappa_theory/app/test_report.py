@@ -465,8 +465,8 @@ def _lasting() -> dict[str, Any]:
             "certified": steps(0.125),
             "observed_old": steps(9.25),
             "observed": steps(4.5),
-            "radius": 0.0423,
-            "step": 0.617,
+            "angle": 0.0423,
+            "turn": 0.617,
         },
         "reuse": {"1": part(0.0313, 5), "4": part(0.0521, 7)},
         "kl": {
@@ -499,7 +499,7 @@ def test_how_long_attention_lasts_is_told_with_its_numbers(tmp_path: Path) -> No
     assert "observed, among all keys 4.50 5.50 2.25 11.5" in text
     assert "Medians over 2 heads, of at most 64 steps." in text
     assert "certified on 17 of 1,234 rows, on 1 heads" in text
-    assert "moves by 0.617 of its norm in a step, and a certificate needs less than 0.0423" in text
+    assert "turns by 0.617 radians in a step, and a certificate needs less than 0.0423" in text
     assert "1 row later 0.0313 0.0626 0.0939 0.125 15.7% 1.25% 93.8%" in text
     assert "4 rows later 0.0521 0.104 0.156 0.208 26.1% 1.25% 93.8%" in text
     assert "all but the most attended 25.0% of the keys" in text
