@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import find_peaks
 
 from tappa_theory.energy import channel_gain, period
 from tappa_theory.rope import Rope
@@ -88,16 +89,22 @@ def promise(z: np.ndarray, w: np.ndarray, rope: Rope) -> Promise:
 
 @dataclass(frozen=True)
 class Maxima:
-    """Local maxima of a row over real distances: where, and how exactly that is known."""
+    """Local maxima of a row over real distances.
+
+    places: where. errors: positions by which rounding can have moved them. bands: those among grid
+    points that stand out by half the range of the row (their prominence), what a reader sees who
+    overlooks ripples.
+    """
 
     places: np.ndarray
     errors: np.ndarray
+    bands: np.ndarray
 
 
 def maxima(z: np.ndarray, w: np.ndarray, rope: Rope, end: float) -> Maxima:
     """The local maxima of f in [0, end], from the sign of f' on a fine grid, then by bisection.
 
-    z, w: (M,) channels before RoPE. errors: positions by which rounding can have moved a maximum.
+    z, w: (M,) channels before RoPE.
     """
     # f is Re sum c_m e^{i theta_m x}; its derivative is the same of i theta_m c_m.
     steep, bent = 1j * rope.frequencies * z, -(rope.frequencies**2) * z
@@ -118,7 +125,9 @@ def maxima(z: np.ndarray, w: np.ndarray, rope: Rope, end: float) -> Maxima:
     terms = np.abs(steep) @ np.abs(w) * channel_gain(rope, 1.0).max()
     noise = ROUNDOFF * (4 * rope.frequencies.max() * end + 2 * len(z) + 8) * terms
     curve = np.abs(_row(bent, w, rope, places, nothing))
-    return Maxima(places, (high - low) + noise / np.maximum(curve, noise))
+    row = _row(z, w, rope, starts, np.arange(block) * step)[grid <= end]
+    bands, _ = find_peaks(row, prominence=np.ptp(row) / 2)
+    return Maxima(places, (high - low) + noise / np.maximum(curve, noise), grid[bands])
 
 
 def _row(

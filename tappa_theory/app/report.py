@@ -154,8 +154,12 @@ def _content(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
         "check": check,
         "ledger": found["prove"],
         "proofs": {entry["id"]: entry for entry in (found["prove"] or {}).get("theorems", [])},
-        "simulation_tables": _tables(found["simulate"]),
         "simulations": found["simulate"],
+        "simulation_figures": [
+            name
+            for entry in (found["simulate"] or {}).get("experiments", [])
+            for name in entry["figures"]
+        ],
         "missing": {name: STAGES[name] for name, document in found.items() if document is None},
         "figures": figures,
         "theorems": THEOREMS,
@@ -265,20 +269,6 @@ def _at(data: dict[str, Any], path: str) -> Any:
     for key in path.split("."):
         value = value[key]
     return value
-
-
-def _tables(document: dict[str, Any] | None) -> dict[str, tuple[list[str], list[dict[str, Any]]]]:
-    """(columns, rows) of every list of objects in a document, plain values only."""
-    tables = {}
-    for name, entries in (document or {}).items():
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            continue
-        rows = [
-            {key: value for key, value in entry.items() if not isinstance(value, dict | list)}
-            for entry in entries
-        ]
-        tables[name] = (list(dict.fromkeys(key for row in rows for key in row)), rows)
-    return tables
 
 
 def _formula(latex: str) -> Any:

@@ -470,7 +470,7 @@ def test_the_certificate_is_attained_where_the_query_walks_straight_to_the_borde
 def test_a_bound_one_percent_too_small_is_seen(monkeypatch: pytest.MonkeyPatch):
     wrong = lifetimes.BY_ANGLE.replace(sp.asin, lambda sine: sp.asin(sp.Min(1, 1.01 * sine)))
     monkeypatch.setattr(lifetimes, "BY_ANGLE", wrong)
-    for case in (approaching(), turning(460, math.radians(0.1))):
+    for case in (approaching(), turning(520, math.pi / 4 / 450.7)):
         broken: dict[str, Any] = collected(case)[0].summary() or {}
         assert broken["broken"] > 0
     monkeypatch.undo()

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from tappa_theory.app.files import atomic_path, output_folder, write_json, write_text_atomic
+from tappa_theory.app.files import (
+    atomic_path,
+    output_folder,
+    write_csv,
+    write_json,
+    write_text_atomic,
+)
 from tappa_theory.errors import InputError
 
 
@@ -172,3 +178,24 @@ def test_json_refuses_other_types_and_keys(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="has the key 3"):
         write_json(tmp_path / "data.json", {3: 1})
     assert _names(tmp_path) == []
+
+
+def test_csv_reads_back_as_written(tmp_path: Path) -> None:
+    columns = {"name": ["a,b", None], "number": np.array([0.1, 1e-300]), "count": [1, True]}
+    path = write_csv(tmp_path / "table.csv", columns)
+    assert path.read_bytes() == b'name,number,count\n"a,b",0.1,1\n,1e-300,True\n'
+
+
+@pytest.mark.parametrize(
+    ("columns", "error"),
+    [
+        ({"a": [float("nan")]}, "a is nan"),
+        ({"a": [1], "b": [1, 2]}, "shorter|longer"),
+        ({"a": [[1]]}, "column a holds a list"),
+        ({"a": [object()]}, "a is a object"),
+    ],
+)
+def test_csv_refuses_what_a_table_cannot_hold(tmp_path: Path, columns: dict, error: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=error):
+        write_csv(tmp_path / "table.csv", columns)
+    assert not list(tmp_path.iterdir())

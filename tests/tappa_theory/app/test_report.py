@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from simulations.schema import validate
 from tappa_theory.app.report import HEAD_COLUMNS, THRESHOLD_MEANINGS, write_report
 from tappa_theory.app.style import (
     PATTERN_MARKS,
@@ -349,7 +350,7 @@ def test_text_from_outside_is_escaped(tmp_path: Path) -> None:
     _figure(tmp_path, "confusion", ATTACK)
     for name, content in (
         ("ledger", {"verdict": ATTACK, "theorems": [{"id": ATTACK, "title": "", "status": ""}]}),
-        ("simulations", {"verdict": ATTACK, ATTACK: [{ATTACK: ATTACK}]}),
+        ("simulations", _hostile_simulations()),
     ):
         document = json.dumps({"schema": 1, **content})
         (tmp_path / f"{name}.json").write_text(document, encoding="utf-8")
@@ -547,22 +548,86 @@ def test_ledger_and_simulations_make_a_report_without_a_check(tmp_path: Path) ->
     steps = [{"claim": "c", "ok": True}, {"claim": "d", "ok": False}, {"claim": "e", "ok": "yes"}]
     entry = {"id": "re_access", "title": "Columns", "status": "repaired", "steps": steps}
     ledger = {"schema": 1, "verdict": "decided", "theorems": [entry]}
-    simulations = {
-        "schema": 1,
-        "verdict": "holds",
-        "runs": [{"name": "x", "ratio": 0.5, "deep": []}],
-    }
+    simulations = _simulations()
     (tmp_path / "ledger.json").write_text(json.dumps(ledger), encoding="utf-8")
     (tmp_path / "simulations.json").write_text(json.dumps(simulations), encoding="utf-8")
-    _figure(tmp_path, "of_a_simulation")
+    _figure(tmp_path, "simulation_gallery")
     text = _Page(_report(tmp_path)).text
     assert "Stage check is missing" in text
     assert "re_access Columns repaired 1 of 3 0 of 0" in text
     assert f"{THEOREMS['re_access'].source}. Verdict: repaired." in text
     assert f"{THEOREMS['seasonal'].source}. Verdict: none in this folder" in text
     assert "Verdict of ledger.json: decided ." in text
-    assert "runs name ratio x 0.5" in text
-    assert "Title of of_a_simulation" in text
+    assert "gallery Which patterns arise? not met" in text
+    assert "All of them. Title of simulation_gallery" in text
+    assert "the quick form of every experiment" in text
+    assert "Criteria: 1 of 2 met" in text
+    assert "ratio at most 1 proven 0.5 ≤ 1 yes" in text
+    assert "agreement expected n/a ≥ 0.95 no" in text
+    assert "heads: 5; bases: [1.0, 2.0]. Data: simulations/gallery.heads.csv" in text
+    assert text.count("Title of simulation_gallery") == 1
+
+
+def test_simulations_that_were_interrupted_say_so(tmp_path: Path) -> None:
+    (tmp_path / "simulations.json").write_text(
+        json.dumps(_simulations() | {"complete": False, "quick": False}), encoding="utf-8"
+    )
+    text = _Page(_report(tmp_path, _check())).text
+    assert "Incomplete. The simulations were interrupted." in text
+    assert "the quick form" not in text
+
+
+def _simulations() -> dict:
+    criterion = {
+        "claim": "ratio at most 1",
+        "observed": 0.5,
+        "relation": "<=",
+        "limit": 1.0,
+        "proven": True,
+        "met": True,
+    }
+    missed = {
+        "claim": "agreement",
+        "observed": None,
+        "relation": ">=",
+        "limit": 0.95,
+        "proven": False,
+        "met": False,
+    }
+    entry = {
+        "name": "gallery",
+        "title": "Gallery",
+        "question": "Which patterns arise?",
+        "verdict": "not met",
+        "finding": "All of them.",
+        "criteria": [criterion, missed],
+        "conditions": {"heads": 5, "bases": [1.0, 2.0]},
+        "data": [{"file": "simulations/gallery.heads.csv", "sha256": "0" * 64, "rows": 5}],
+        "figures": ["simulation_gallery"],
+    }
+    document = {
+        "schema": 1,
+        "complete": True,
+        "verdict": "holds",
+        "summary": {"met": 0, "not met": 1, "violated": 0},
+        "seed": 0,
+        "quick": True,
+        "moments": None,
+        "environment": {"device": "cpu", "dtype": "float64"},
+        "experiments": [entry],
+    }
+    validate(document)
+    return document
+
+
+def _hostile_simulations() -> dict:
+    document = _simulations()
+    (entry,) = document["experiments"]
+    entry |= dict.fromkeys(("name", "title", "question", "verdict", "finding"), ATTACK)
+    entry["criteria"][0]["claim"] = ATTACK
+    entry["conditions"] = {ATTACK: ATTACK}
+    entry["data"][0]["file"] = ATTACK
+    return document | {"verdict": ATTACK, "environment": {"device": ATTACK, "dtype": ATTACK}}
 
 
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,6 @@
+"""Property tests for other people's attention code: Hypothesis strategies and laws of RoPE."""
+
+from simulations.testing.laws import Law, rope_laws
+from simulations.testing.strategies import keys, positions, queries, ropes, shifts
+
+__all__ = ["Law", "keys", "positions", "queries", "rope_laws", "ropes", "shifts"]
