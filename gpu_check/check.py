@@ -12,6 +12,7 @@ import torch
 
 from gpu_check.exemplars import Exemplars
 from gpu_check.heads import Measured, Subject, measure
+from gpu_check.moments import HeadMoments, measure_moments
 from gpu_check.pairs import Head
 from gpu_check.results import HeadResult
 from gpu_check.rotation_bound import angle_bound
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class CheckResult:
-    """Results of the heads checked so far."""
+    """Results of the heads checked so far, and the moments of their queries and keys."""
 
     heads: list[HeadResult] = field(default_factory=list)
     exemplars: Exemplars = field(default_factory=Exemplars)
+    moments: list[HeadMoments] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -49,7 +51,8 @@ class CheckResult:
     def ordered(self) -> "CheckResult":
         """A copy in the order of texts, layers and heads; a batch is measured layer by layer."""
         heads = sorted(self.heads, key=lambda head: (head.text, head.layer, head.head))
-        return CheckResult(heads, self.exemplars.copy())
+        moments = sorted(self.moments, key=lambda head: (head.text, head.layer, head.head))
+        return CheckResult(heads, self.exemplars.copy(), moments)
 
 
 class Checker:
@@ -102,8 +105,9 @@ class Checker:
         ) as pool:
             try:
                 # One by one: the features of a measured head are let go once it is kept.
-                for head in pool.map(partial(measure, lag=self.lag), subjects):
-                    self._keep(head, softcap)
+                measured = pool.map(partial(measure, lag=self.lag), subjects)
+                for subject, head in zip(subjects, measured, strict=True):
+                    self._keep(subject, head, softcap)
                     self.on_head()
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -128,8 +132,11 @@ class Checker:
             text=captured.sample if text is None else text,
         )
 
-    def _keep(self, measured: Measured, softcap: float | None) -> None:
+    def _keep(self, subject: Subject, measured: Measured, softcap: float | None) -> None:
         self.result.heads.append(measured.result)
+        moments = measure_moments(subject, measured.result)
+        if moments is not None:
+            self.result.moments.append(moments)
         self.result.exemplars.offer(measured, softcap)
 
 

@@ -1,4 +1,4 @@
-"""The files of a check: check.json, heads.parquet and exemplars.npz, each written whole."""
+"""The files of a check: check.json, heads.parquet, exemplars.npz and moments.npz, each whole."""
 
 import platform
 from dataclasses import asdict
@@ -12,11 +12,14 @@ from gpu_check import heads as head_thresholds
 from gpu_check import lifetimes, reuse
 from gpu_check.check import CheckResult
 from gpu_check.clock import Clock
+from gpu_check.moments import write_moments
 from gpu_check.schema import validate
 from gpu_check.sources import Source
 from tappa_theory.app.files import atomic_path, write_json
 from tappa_theory.patterns import THRESHOLDS
 from tappa_theory.prediction import HIGH_SIMILARITY
+
+TEXT_CONDITIONS = ("source", "sha256", "tokens", "chat")
 
 
 def write_check(source: Source, folder: Path, clock: Clock, complete: bool) -> dict[str, Any]:
@@ -48,6 +51,14 @@ def write_check(source: Source, folder: Path, clock: Clock, complete: bool) -> d
     write_json(folder / "check.json", document)
     _write_parquet(document["heads"], folder / "heads.parquet")
     _write_maps(result, folder / "exemplars.npz")
+    conditions = {
+        "model": source.model["id"],
+        "dtype": source.dtype,
+        "texts": [{key: text[key] for key in TEXT_CONDITIONS} for text in source.texts],
+        "tappa": version("tappa"),
+        "complete": complete,
+    }
+    write_moments(result.moments, conditions, folder / "moments.npz")
     return document
 
 

@@ -18,7 +18,7 @@ __all__ = ["Job", "headline", "run"]
 
 
 def run(job: Job, out: Path, report: bool = True) -> int:
-    """Run a check; write check.json, heads.parquet, exemplars.npz, figures and report into `out`.
+    """Run a check; write check.json, heads.parquet, two .npz, figures and report into `out`.
 
     An interrupt leaves the finished layers in valid files marked "complete": false. Returns 0 if
     every bound holds, 1 if a pair is violated or undecided. Raises InputError on bad input.

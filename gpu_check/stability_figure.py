@@ -76,13 +76,14 @@ def stability(check: Check) -> Drawing | None:
         "How long attention lasts: certified and observed",
         "Top left: share of the heads whose mean lifetime of the top key is at most so many"
         " steps: certified when the row is computed, and observed, until a key of the row itself"
-        " overtakes it and until any key does. Top right: the angle that the query turns by in a step and"
-        " the angle that the row certifies (medians, radians); a step is certified if the first is"
-        " below the second. Bottom left: attention on the keys that are discarded at a row, all but the"
-        f" most attended {share_text(check['thresholds'].get('kept_share'))}: when discarded, as"
-        " observed so many rows later, and as certified; median of the heads, with the middle 80%"
-        " of them. Bottom right: mean divergence of a row from the next against its second-order"
-        " value; bars reach from the lowest to the highest divergence that the theorem allows."
+        " overtakes it and until any key does. Top right: the angle that the query turns by in a"
+        " step and the angle that the row certifies (medians, radians); a step is certified if the"
+        " first is below the second. Bottom left: attention on the keys that are discarded at a"
+        f" row, all but the most attended {share_text(check['thresholds'].get('kept_share'))}: when"
+        " discarded, as observed so many rows later, and as certified; median of the heads, with"
+        " the middle 80% of them. Bottom right: mean divergence of a row from the next against its"
+        " second-order value; bars reach from the lowest to the highest divergence that the theorem"
+        " allows."
         f"{edge_text(at_edge + edge)}{left_out}{dots} {text}",
         f"Four panels. {text}",
     )
@@ -109,8 +110,9 @@ def _told(check: Check) -> str:
         f" next row is certified on {share_text(following['top_certified'])} of the rows and"
         f" observed on {share_text(following['top_observed'])}. The certified"
         f" angle is {number_text(life['angle'])} radians, the turn of a step"
-        f" {number_text(life['turn'])} (medians). Mass of the discarded keys (medians): {masses}. Mean divergence"
-        f" {number_text(kl['observed'])} nats, predicted {number_text(kl['predicted'])}; the"
+        f" {number_text(life['turn'])} (medians). Mass of the discarded keys (medians): {masses}."
+        f" Mean divergence {number_text(kl['observed'])} nats, predicted"
+        f" {number_text(kl['predicted'])}; the"
         f" remainder is below the prediction on {share_text(kl['informative'])} of the steps."
         f" Outside what is proven: {broken} rows, {kl['outside']} steps."
     )

@@ -7,6 +7,7 @@ spacings are in positions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,31 +29,40 @@ FINEST = 32
 class Promise:
     """What the periodic theorem says of a row of constant content.
 
-    energy_channel: of most energy A_m = |z^m||w^m|, the published choice. star: of most A_m theta_m,
-    the repaired one. kappa, curvature: the sums kappa and R over the other channels. met: the
-    hypothesis H < 1 is certain (kappa^2 + R^2 < 1, or the sum of kappa_m max(1, rho_m) below 1).
-    energy_period, period: 2 pi / theta of the two channels. spacing: how far the distance of two
-    maxima, however many periods apart, may be off; None unless met.
+    energy_channel: of most energy A_m = |z^m||w^m|, the published choice. star: of most
+    A_m theta_m, the repaired one. kappa, curvature: the sums kappa and R over the other channels;
+    energy_kappa: kappa if the channel of most energy were the star. met: the hypothesis H < 1 is
+    certain (kappa^2 + R^2 < 1, or the sum of kappa_m max(1, rho_m) below 1). energy_period, period:
+    2 pi / theta of the two channels. spacing: how far the distance of two maxima, however many
+    periods apart, may be off; None unless met.
     """
 
     energy_channel: int
     star: int
     kappa: float
     curvature: float
+    energy_kappa: float
     met: bool
     energy_period: float
     period: float
     spacing: float | None
 
     @property
+    def apart(self) -> float:
+        """How far a maximum lies at least from a minimum; infinity where nothing is promised.
+
+        Half a period less the two displacements: the theorem, for f and for -f.
+        """
+        return math.inf if self.spacing is None else self.period / 2 - self.spacing
+
+    @property
     def on_whole_distances(self) -> bool:
         """Has the row exactly one local maximum over whole distances for every one of f?
 
-        A minimum of f lies at least half a period less the two displacements from the maxima beside
-        it (the theorem, for f and for -f). If that is 2 or more, the two whole distances around a
-        maximum of f and the next ones outside lie between its minima, where f rises and then falls.
+        If maxima and minima are 2 or more apart, the two whole distances around a maximum of f and
+        the next ones outside lie between its minima, where f rises and then falls.
         """
-        return self.spacing is not None and self.period / 2 - self.spacing >= 2
+        return self.spacing is not None and self.apart >= 2
 
     def whole_spacing(self, gaps: int) -> float:
         """How far the mean of that many spacings over whole distances may be off.
@@ -66,25 +76,30 @@ class Promise:
 def promise(z: np.ndarray, w: np.ndarray, rope: Rope) -> Promise:
     """What the theorem says of the row of query z and key w, (M,) channels before RoPE."""
     energy = np.abs(z) * np.abs(w) * channel_gain(rope, 1.0)
-    star = int((energy * rope.frequencies).argmax())
-    values = {"energy": energy, "theta": rope.frequencies}
-    values |= {f"{name}_*": value[star] for name, value in values.items()}
-    slope, curvature = (np.delete(evaluate(PARTS[n], values), star) for n in ("slope", "curvature"))
+    star, dominant = int((energy * rope.frequencies).argmax()), int(energy.argmax())
+    slope, curvature = (_others(name, energy, rope, star) for name in ("slope", "curvature"))
     kappa, ratio_sum = float(slope.sum()), float(curvature.sum())
     squares = evaluate(PARTS["squares"], {"kappa": np.asarray(kappa), "R": np.asarray(ratio_sum)})
     met = bool(squares < 1) or float(np.maximum(slope, curvature).sum()) < 1
-    dominant = int(energy.argmax())
     limits = {"kappa": np.asarray(kappa), "theta_*": rope.frequencies[star]}
     return Promise(
         energy_channel=dominant,
         star=star,
         kappa=kappa,
         curvature=ratio_sum,
+        energy_kappa=float(_others("slope", energy, rope, dominant).sum()),
         met=met,
         energy_period=period(float(rope.frequencies[dominant])),
         period=period(float(rope.frequencies[star])),
         spacing=float(evaluate(PARTS["spacing"], limits)) if met else None,
     )
+
+
+def _others(name: str, energy: np.ndarray, rope: Rope, star: int) -> np.ndarray:
+    """(M - 1,) the theorem's expression `name` on every channel but the star."""
+    values = {"energy": energy, "theta": rope.frequencies}
+    values |= {f"{known}_*": value[star] for known, value in values.items()}
+    return np.delete(evaluate(PARTS[name], values), star)
 
 
 @dataclass(frozen=True)
@@ -101,14 +116,15 @@ class Maxima:
     bands: np.ndarray
 
 
-def maxima(z: np.ndarray, w: np.ndarray, rope: Rope, end: float) -> Maxima:
+def maxima(z: np.ndarray, w: np.ndarray, rope: Rope, end: float, apart: float = math.inf) -> Maxima:
     """The local maxima of f in [0, end], from the sign of f' on a fine grid, then by bisection.
 
-    z, w: (M,) channels before RoPE.
+    z, w: (M,) channels before RoPE. apart: least distance of a maximum from a minimum, if known
+    (`Promise.apart`); ripples narrower than a step of the grid may be missed.
     """
     # f is Re sum c_m e^{i theta_m x}; its derivative is the same of i theta_m c_m.
     steep, bent = 1j * rope.frequencies * z, -(rope.frequencies**2) * z
-    step = 2 * np.pi / FINEST / float(rope.frequencies.max())
+    step = min(2 * np.pi / FINEST / float(rope.frequencies.max()), apart / 2)
     block = int(np.sqrt(end / step)) + 1
     starts = np.arange(block + 2) * (block * step)
     slope = _row(steep, w, rope, starts, np.arange(block) * step)
@@ -147,7 +163,7 @@ def _row(
 
 
 def whole_maxima(row: np.ndarray) -> np.ndarray:
-    """Interior whole distances whose logit exceeds that of the one before and is not below the next.
+    """Interior local maxima of a row over whole distances; of two equal neighbours, the first.
 
     row: (n,) logits by distance 0..n-1.
     """

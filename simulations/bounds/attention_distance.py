@@ -15,8 +15,6 @@ from simulations.bounds.bound import (
     Instances,
     Sides,
     Values,
-    complex_normal,
-    scales,
 )
 from simulations.bounds.head_rows import (
     HEAD_FREE,
@@ -24,11 +22,19 @@ from simulations.bounds.head_rows import (
     draw_head,
     head_pair,
     head_rows_from_head,
-    opposite_keys,
     oscillation,
+)
+from simulations.bounds.head_witnesses import (
+    apart_along,
+    gaining_along,
+    same_keys_along,
+    shifted_along,
+    turning,
 )
 from simulations.bounds.rows import (
     KEYS,
+    LARGEST_OMEGA,
+    LEAST_MASS,
     LEAST_OMEGA,
     Pair,
     draw_rows,
@@ -99,10 +105,12 @@ def mass_sides(values: Values) -> Sides:
     """Later mass of a set of keys, both rows over the same ones."""
     rows = free_pair(values)
     xp = namespace(rows.before)
-    # a mass that underflows is positive all the same, and any larger one will do
-    mass = xp.clip(mass_of(rows.before, values["chosen"]), 1e-300, 1.0)
-    limit = evaluate(MASS_LATER, {"mass": mass, "omega": xp.clip(rows.omega, None, 600.0)})
-    return Sides(mass_of(rows.after, values["chosen"]), limit, rows.rounding)
+    mass = xp.clip(mass_of(rows.before, values["chosen"]), LEAST_MASS, 1.0)
+    omega = xp.clip(rows.omega, None, LARGEST_OMEGA)
+    limit = evaluate(MASS_LATER, {"mass": mass, "omega": omega})
+    later = mass_of(rows.after, values["chosen"])
+    # masses are right to so much of themselves, and subnormal numbers to so much at all
+    return Sides(later, limit, rows.rounding * (limit + later) + 1e-307)
 
 
 def _draw_chosen(rng: np.random.Generator, channels: int, batch: int) -> Instances:
@@ -189,8 +197,11 @@ def oscillation_sides(values: Values) -> Sides:
 
 
 def column_sides(values: Values) -> Sides:
-    """Oscillation of a column's logit changes against the largest over two common keys."""
-    head = head_pair(values)
+    """Oscillation of a column's logit changes against the largest over two common keys.
+
+    Of logits without a soft-cap: what all keys share does not cancel under one.
+    """
+    head = head_pair({**values, "inverse_cap": 0 * values["inverse_cap"]})
     xp = namespace(head.bound_max)
     theta, lam = values["theta"], values["lambda"]
     position = xp.astype(xp.arange(head.w.shape[1]), xp.float64) + (POSITIONS - head.w.shape[1])
@@ -209,83 +220,6 @@ def column_sides(values: Values) -> Sides:
     common = head.rows.common[:, :, None] & head.rows.common[:, None, :]
     bound = xp.max(xp.where(common, bound, xp.zeros_like(bound)), axis=(-1, -2))
     return Sides(oscillation(head), bound, 4 * head.bound_rounding)
-
-
-def _tanh(omega: np.ndarray) -> np.ndarray:
-    """The masses of the two keys swap."""
-    return -omega / 2
-
-
-def _same_keys_along(rng: np.random.Generator, channels: int, batch: int) -> Instances:
-    return opposite_keys(rng, channels, batch, _tanh, bool(rng.integers(2)))[0]
-
-
-def _turning(rng: np.random.Generator, channels: int, batch: int) -> Instances:
-    """A query without drift, and two opposite keys, on channels that turn: shift (s, 0)."""
-    values, omega = opposite_keys(rng, channels, batch, _tanh, False)
-    theta = rng.uniform(0.1, 3.0, (batch, channels))
-    key, s, item = values["w"][:, 0], values["s"], np.arange(batch)
-    values["w"][item, 1] = -np.exp(-1j * theta) * key
-    query = np.conj(np.exp(1j * theta) * (np.exp(1j * s[:, None] * theta) - 1)) * key
-    z = query * (omega / np.sum(np.abs(query) ** 2, axis=-1))[:, None]
-    return {**values, "theta": theta, "z": z, "z_s": z}
-
-
-def _gaining_along(rng: np.random.Generator, channels: int, batch: int) -> Instances:
-    """Keys opposite on channels that do not turn, and new keys of mass g, alike, at (s, 0)."""
-    gained = np.where(rng.random(batch) < 0.5, rng.uniform(0.0, 0.9, batch), 1e-12)
-
-    def before(omega: np.ndarray) -> np.ndarray:
-        r = np.exp(omega)
-        stretch = np.clip(np.sqrt((1 - gained) * r), 1 + 1e-9, None)
-        return np.log((stretch - 1) / (r - stretch))
-
-    values, omega = opposite_keys(rng, channels, batch, before, False)
-    later = (before(omega) + omega) / 2
-    wanted = np.log(gained / (1 - gained) / values["s"]) + np.logaddexp(later, -later)
-    query, lam = values["z_s"], values["lambda"]
-    energy = np.sum(lam * np.abs(query) ** 2, axis=-1)
-    values["w"][:, 2:] = ((wanted / energy)[:, None] * query)[:, None]
-    return values
-
-
-def _shifted_along(rng: np.random.Generator, channels: int, batch: int) -> Instances:
-    """One row read u keys later, on channels that do not turn: keys 0 and 1 become u and u + 1.
-
-    Two masses of sum rho, one grows by e^(omega/2) and one shrinks by it; u >= 2.
-    """
-    omega, u = rng.uniform(0.05, 6.0, batch), rng.integers(2, 4, size=batch)
-    rho = rng.uniform(0.05, 0.499, batch)
-    stretch = np.exp(omega / 2)
-    grows, shrinks = rho / (stretch + 1), rho * stretch / (stretch + 1)
-    masses = np.zeros((batch, POSITIONS))
-    item = np.arange(batch)
-    masses[:, 0], masses[:, 1] = grows, shrinks
-    masses[item, u], masses[item, u + 1] = grows * stretch, shrinks / stretch
-    masses[u == 3, 2] = (1 - 2 * rho)[u == 3]
-    lam, query = scales(rng, channels, batch), complex_normal(rng, batch, channels)
-    share = rng.dirichlet(np.ones(channels), batch) / (lam * np.abs(query) ** 2)
-    logits = np.log(np.where(masses > 0, masses, 1e-6))
-    return {
-        "z": query,
-        "z_s": query,
-        "w": logits[:, :, None] * (share * query)[:, None],
-        "theta": np.zeros((batch, channels)),
-        "lambda": lam,
-        "inverse_cap": np.zeros(batch),
-        "t": u + 1,
-        "s": 0 * u,
-        "u": u,
-    }
-
-
-def _apart(rng: np.random.Generator, channels: int, batch: int) -> Instances:
-    """Two common keys, and a query that moves along their difference after RoPE."""
-    values = draw_head(rng, channels, batch, "column") | {"inverse_cap": np.zeros(batch)}
-    t, s, theta, w = np.ones(batch, dtype=int), values["s"], values["theta"], values["w"]
-    apart = w[:, 0] - np.exp(1j * theta) * w[:, 1]
-    moved = np.exp(1j * theta) * values["z"] + rng.uniform(0.1, 2.0, apart.shape) * apart
-    return {**values, "t": t, "z_s": np.exp(-1j * (1 + s)[:, None] * theta) * moved}
 
 
 def _rows(name: str, bound: sp.Expr, kind: str) -> Bound:
@@ -323,7 +257,12 @@ BOUNDS = (
     _rows(ID, DISTANCE, "any"),
     _rows(f"{ID}.same_keys", SAME_KEYS, "same"),
     _rows(f"{ID}.appended", APPENDED, "gains"),
-    replace(_rows(f"{ID}.excess", EXCESS, "any"), sides=excess_sides),
+    replace(
+        _rows(f"{ID}.excess", EXCESS, "any"),
+        sides=excess_sides,
+        # with gained keys the common ones may not be able to gain at all
+        equality=partial(_attained, False, True),
+    ),
     Bound(
         theorem=ID,
         name=f"{ID}.mass_later",
@@ -339,26 +278,26 @@ BOUNDS = (
         "same_keys_from_bound",
         partial(_from_bound, _FORMS["same_keys_from_bound"], True),
         "any",
-        _same_keys_along,
+        same_keys_along,
     ),
     _head(
         "same_keys_turning",
         partial(_from_bound, _FORMS["same_keys_from_bound"], True),
         "column",
-        _turning,
+        turning,
     ),
     _head(
         "only_gaining",
         partial(_from_bound, _FORMS["only_gaining"], False),
         "gaining",
-        _gaining_along,
+        gaining_along,
     ),
     _head(
         "gaining_and_losing",
         partial(_from_bound, _FORMS["gaining_and_losing"], False),
         "any",
-        _shifted_along,
+        shifted_along,
     ),
-    _head("oscillation", oscillation_sides, "any", _same_keys_along),
-    _head("column_oscillation", column_sides, "column", _apart),
+    _head("oscillation", oscillation_sides, "any", same_keys_along),
+    _head("column_oscillation", column_sides, "column", apart_along),
 )

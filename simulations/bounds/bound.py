@@ -50,8 +50,8 @@ class Bound:
     draw: random instances, from a generator, the number of channels M and the batch.
     sides: both sides; evaluates the registry's expression. equality: as draw, on the bound or as
     near to it as float64 resolves. from_head: as draw, from the queries and keys of one head.
-    differentiable: does torch find a gradient of the sides? channels: the M to attack it at, (1,)
-    where M does not matter.
+    differentiable: does torch find a gradient of the sides? channels: does M matter at all?
+    sizes: the M at which it is attacked.
     """
 
     theorem: str
@@ -63,7 +63,12 @@ class Bound:
     equality: Callable[[np.random.Generator, int, int], Instances] | None = None
     from_head: Callable[[np.random.Generator, SyntheticHead, int], Instances] | None = None
     differentiable: bool = True
-    channels: tuple[int, ...] = (1, 4, 32)
+    channels: bool = True
+    sizes: tuple[int, ...] = (1, 4, 32)
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            object.__setattr__(self, "sizes", (1,))
 
     def ratios(self, values: Instances) -> np.ndarray:
         """(batch,) observed/bound less what rounding may have added; 0 where both are 0."""
@@ -72,18 +77,29 @@ class Bound:
         safe = np.where(bound > 0, bound, 1.0)
         return np.where(bound > 0, above / safe, np.where(above > 0, np.inf, 0.0))
 
-    def perturbed(self, values: Instances, rng: np.random.Generator, size: float) -> Instances:
-        """The same instances with noise on every free array, `size` times its root mean square."""
+    def perturbed(
+        self, values: Instances, rng: np.random.Generator, size: float | np.ndarray
+    ) -> Instances:
+        """The same instances with noise on every free array, `size` times its root mean square.
+
+        size: one number, or one for each instance, (batch,).
+        """
         moved = dict(values)
         for name in self.free:
             array = values[name]
-            axes = tuple(range(1, array.ndim))
-            rms = np.sqrt(np.mean(np.abs(array) ** 2, axis=axes, keepdims=True)) if axes else 1.0
             noise = rng.standard_normal(array.shape)
             if np.iscomplexobj(array):
                 noise = (noise + 1j * rng.standard_normal(array.shape)) / np.sqrt(2)
-            moved[name] = array + size * rms * noise
+            wide = np.reshape(size, (-1, *(1,) * (array.ndim - 1)))
+            moved[name] = array + wide * root_mean_square(array) * noise
         return moved
+
+
+def root_mean_square(array: np.ndarray) -> np.ndarray:
+    """Of each instance, broadcasting against the array; 1 where an instance is all 0."""
+    axes = tuple(range(1, array.ndim))
+    size = np.sqrt(np.mean(np.abs(array) ** 2, axis=axes, keepdims=True)) if axes else np.abs(array)
+    return np.where(size > 0, size, 1.0)
 
 
 def complex_normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

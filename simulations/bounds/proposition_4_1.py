@@ -12,7 +12,6 @@ import numpy as np
 import sympy as sp
 
 from simulations.bounds.bound import (
-    UNIT_ROUNDOFF,
     Bound,
     Instances,
     Sides,
@@ -67,8 +66,8 @@ def _changes(values: Values) -> Array:
     )
 
 
-def _seen(keys: Array, step: Array) -> tuple[Array, Array]:
-    """(smallest nonzero singular value of the keys, step projected on their span), (batch,)."""
+def _seen(keys: Array, step: Array) -> tuple[Array, Array, Array]:
+    """(smallest singular value, smallest nonzero one, step projected on the span of the keys)."""
     xp = namespace(keys)
     real_keys, real_step = real_vectors(keys), real_vectors(step)
     _, sizes, directions = xp.linalg.svd(real_keys, full_matrices=False)
@@ -76,34 +75,36 @@ def _seen(keys: Array, step: Array) -> tuple[Array, Array]:
     infinite = xp.full_like(sizes, np.inf)
     smallest = xp.min(xp.where(counts, sizes, infinite), axis=-1)
     along = (directions @ real_step[..., None])[..., 0]
-    return smallest, _norm(xp.where(counts, along, xp.zeros_like(along)))
+    return sizes[..., -1], smallest, _norm(xp.where(counts, along, xp.zeros_like(along)))
 
 
-def _row(values: Values, centred: bool = False) -> dict[str, Array]:
-    """What the registry's expressions ask of a row, and the rounding of all of it."""
+def _row(values: Values, centred: bool = False, full: bool = False) -> dict[str, Array]:
+    """What the registry's expressions ask of a row; full: sigma is that of keys of rank d."""
     before, after, keys = _after_rope(values)
     xp = namespace(keys)
     if centred:
         keys = keys - xp.mean(keys, axis=-2, keepdims=True)
-    smallest, seen = _seen(keys, after - before)
+    last, smallest, seen = _seen(keys, after - before)
     turned = xp.sum(evaluate(AUXILIARY["turned_squared"], values), axis=-1)
-    apart = _norm(keys[..., :, None, :] - keys[..., None, :, :])
     lengths = _norm(keys)
     product = xp.sum(xp.real(after * xp.conj(before)), axis=-1)
-    return {
+    row = {
         "lambda": values["lambda"][..., 0],
         "n": xp.ones_like(seen) * keys.shape[-2],
         "step": seen,
         "step_before": _norm(values["z_s"] - values["z"]),
         "turned": xp.sqrt(turned),
-        "sigma": smallest,
+        "sigma": last if full else smallest,
         "sigma_centred": smallest,
         "key_norm_max": xp.max(lengths, axis=-1),
-        "diameter": xp.max(xp.max(apart, axis=-1), axis=-1),
         "query_norm": _norm(before),
         "query_norm_s": _norm(after),
         "similarity": xp.clip(product / (_norm(before) * _norm(after)), -1.0, 1.0),
     }
+    if centred:
+        apart = _norm(keys[..., :, None, :] - keys[..., None, :, :])
+        row["diameter"] = xp.max(xp.max(apart, axis=-1), axis=-1)
+    return row
 
 
 def _rounding(values: Values, row: dict[str, Array]) -> Array:
@@ -133,11 +134,13 @@ def _above(expression: sp.Expr, of: Of = "largest") -> Callable[[Values], Sides]
     return sides
 
 
-def _below(expression: sp.Expr, of: Of = "largest") -> Callable[[Values], Sides]:
+def _below(
+    expression: sp.Expr, of: Of = "largest", full: bool = False
+) -> Callable[[Values], Sides]:
     """What the changes are at least: the two sides change places."""
 
     def sides(values: Values) -> Sides:
-        row = _row(values, centred=of == "oscillation")
+        row = _row(values, centred=of == "oscillation", full=full)
         return Sides(evaluate(expression, row), _observed(values, of), _rounding(values, row))
 
     return sides
@@ -166,7 +169,7 @@ def _sufficient(values: Values) -> Sides:
 
 def _necessary(values: Values) -> Sides:
     """1 - cosine against the most that the observed changes leave possible."""
-    row = _row(values)
+    row = _row(values, full=True)
     xp = namespace(row["step"])
     changes = _observed(values, "largest")
     bound = evaluate(AUXILIARY["necessary"], {**row, "change_max": changes})
@@ -186,6 +189,10 @@ def _necessary(values: Values) -> Sides:
 
 Count = Callable[[int], int]
 """Number of keys of a row from the number of channels."""
+Signs = Callable[[int], np.ndarray]
+"""Signs of the keys from their number."""
+Equality = Callable[[np.random.Generator, Instances], Instances]
+"""Gives instances keys (and a drift) that put them on a bound."""
 
 
 def _few(channels: int) -> int:
@@ -193,7 +200,7 @@ def _few(channels: int) -> int:
     return min(4, 2 * channels)
 
 
-def _even(channels: int) -> int:
+def _four(channels: int) -> int:
     return 4
 
 
@@ -260,7 +267,7 @@ def _longest_along(rng: np.random.Generator, values: Instances) -> Instances:
     return _before_rope(values, keys * np.exp(rng.standard_normal((len(step), 1, 1))))
 
 
-def _equal_keys(signs: Callable[[int], np.ndarray]) -> Callable[..., Instances]:
+def _equal_keys(signs: Signs) -> Equality:
     """Keys along the step, equally long, with these signs."""
 
     def along(rng: np.random.Generator, values: Instances) -> Instances:
@@ -271,19 +278,40 @@ def _equal_keys(signs: Callable[[int], np.ndarray]) -> Callable[..., Instances]:
     return along
 
 
-def _orthogonal(rng: np.random.Generator, values: Instances) -> Instances:
-    """As many orthogonal keys as dimensions, equally long, the step halfway between them all.
+def _orthogonal(signs: Signs) -> Equality:
+    """Orthogonal keys, equally long, the step (projected on their span) halfway between them all.
 
-    A Householder reflection takes the step to the diagonal; its rows are the keys.
+    A Householder reflection takes the step to the diagonal; its rows are the keys. With signs, the
+    products with the step have them too.
     """
-    step = real_vectors(_step(values))
-    dimension = step.shape[-1]
-    goal = np.ones(dimension) / np.sqrt(dimension)
-    normal = step / column(_norm(step)) - goal
-    normal /= column(_norm(normal))
-    rows = np.eye(dimension) - 2 * normal[:, :, None] * normal[:, None, :]
-    keys = rows[..., : dimension // 2] + 1j * rows[..., dimension // 2 :]
-    return _before_rope(values, keys * np.exp(rng.standard_normal((len(step), 1, 1))))
+
+    def keys_of(rng: np.random.Generator, values: Instances) -> Instances:
+        step, count = real_vectors(_step(values)), values["w"].shape[1]
+        dimension = step.shape[-1]
+        goal = np.ones(dimension) / np.sqrt(dimension)
+        normal = step / column(_norm(step)) - goal
+        normal /= column(_norm(normal))
+        rows = (np.eye(dimension) - 2 * normal[:, :, None] * normal[:, None, :])[:, :count]
+        rows = rows * signs(count)[:, None] * np.exp(rng.standard_normal((len(step), 1, 1)))
+        half = dimension // 2
+        return _before_rope(values, rows[..., :half] + 1j * rows[..., half:])
+
+    return keys_of
+
+
+def _either(one: Equality, other: Equality) -> Equality:
+    """Every second instance of one kind; where keys cannot be orthogonal all are of the first."""
+
+    def keys_of(rng: np.random.Generator, values: Instances) -> Instances:
+        count, channels = values["w"].shape[1:]
+        first = one(rng, values)
+        if count > 2 * channels:
+            return first
+        odd = np.arange(len(values["w"])) % 2 == 1
+        second = other(rng, values)
+        return {**values, "w": np.where(odd[:, None, None], second["w"], first["w"])}
+
+    return keys_of
 
 
 def _with_turn(values: Instances, low: float, high: float, rng: np.random.Generator) -> Instances:
@@ -299,15 +327,15 @@ def _ahead(rng: np.random.Generator, values: Instances) -> Instances:
 
 def _back(rng: np.random.Generator, values: Instances) -> Instances:
     """Back against RoPE, and too far."""
-    return _orthogonal(rng, _with_turn(values, -6, -2, rng))
+    return _orthogonal(np.ones)(rng, _with_turn(values, -6, -2, rng))
 
 
 def _bound(
     name: str,
     sides: Callable[[Values], Sides],
     count: Count,
-    equality: Callable[[np.random.Generator, Instances], Instances],
-    channels: tuple[int, ...] = (1, 4, 32),
+    equality: Equality,
+    sizes: tuple[int, ...] = (1, 4, 32),
 ) -> Bound:
     draw = _draw(count)
     return Bound(
@@ -319,7 +347,7 @@ def _bound(
         sides=sides,
         equality=lambda rng, m, batch: equality(rng, draw(rng, m, batch)),
         from_head=_from_head(count),
-        channels=channels,
+        sizes=sizes,
     )
 
 
@@ -329,23 +357,29 @@ def _half_each(rows: int) -> np.ndarray:
 
 # as many keys as dimensions cost an SVD of that size at every evaluation
 _SMALL = (1, 2, 4)
+_OPPOSITE, _SPREAD = _equal_keys(_half_each), _orthogonal(_half_each)
 BOUNDS = (
     _bound("", _above(THEOREM.bound), _few, _longest_along),
-    _bound("lower", _below(AUXILIARY["lower"]), _few, _equal_keys(np.ones)),
+    _bound(
+        "lower",
+        _below(AUXILIARY["lower"]),
+        _few,
+        _either(_equal_keys(np.ones), _orthogonal(np.ones)),
+    ),
     _bound("upper_before", _above(AUXILIARY["upper_before"]), _few, _ahead),
-    _bound("lower_before", _below(AUXILIARY["lower_before"]), _full, _back, _SMALL),
+    _bound("lower_before", _below(AUXILIARY["lower_before"], full=True), _full, _back, _SMALL),
     _bound(
         "oscillation_upper",
         _above(AUXILIARY["oscillation_upper"], "oscillation"),
-        _even,
-        _equal_keys(_half_each),
+        _four,
+        _OPPOSITE,
     ),
     _bound(
         "oscillation_lower",
         _below(AUXILIARY["oscillation_lower"], "oscillation"),
-        _even,
-        _equal_keys(_half_each),
+        _four,
+        _either(_OPPOSITE, _SPREAD),
     ),
     _bound("sufficient", _sufficient, _few, _longest_along),
-    _bound("necessary", _necessary, _full, _orthogonal, _SMALL),
+    _bound("necessary", _necessary, _full, _orthogonal(np.ones), _SMALL),
 )

@@ -163,7 +163,10 @@ def _one_norm_linear(values: Values) -> Sides:
 
 def _two_channels(rng: np.random.Generator, channels: int, batch: int) -> Instances:
     z = complex_normal(rng, batch)
-    return {"z": z, "z_s": z + np.abs(z) * 10.0 ** rng.uniform(-3, 0.5, batch) * complex_normal(rng, batch)}
+    return {
+        "z": z,
+        "z_s": z + np.abs(z) * 10.0 ** rng.uniform(-3, 0.5, batch) * complex_normal(rng, batch),
+    }
 
 
 def _turned_by(
@@ -202,7 +205,7 @@ def _arc(
         sides=sides,
         equality=_turned_by(factor),
         from_head=_channels_of_head,
-        channels=(1,),
+        channels=False,
     )
 
 
@@ -235,5 +238,9 @@ BOUNDS = (
     _arc("arc_linear", _both_norms(AUXILIARY["arc_linear"]), lambda rng, n: -np.ones(n) + 0j),
     _arc("arc_one_norm", _one_norm, _acute),
     # approached only: opposite, and ever shorter
-    _arc("arc_one_norm_linear", _one_norm_linear, lambda rng, n: -(10.0 ** rng.uniform(-9, -4, n)) + 0j),
+    _arc(
+        "arc_one_norm_linear",
+        _one_norm_linear,
+        lambda rng, n: -(10.0 ** rng.uniform(-9, -4, n)) + 0j,
+    ),
 )

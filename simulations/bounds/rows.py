@@ -20,6 +20,9 @@ KEYS = 6
 """Keys of the rows with free logits."""
 LEAST_OMEGA = 1e-4
 """Any number no smaller than the oscillation may stand for it, and this one resolves the bounds."""
+LARGEST_OMEGA, LEAST_MASS = 700.0, 1e-280
+"""exp(-omega) is a normal number up to the one; a mass may be raised to the other, so that it does
+not underflow. Where omega is cut a mass can be all that there is, and the bound is 1."""
 
 
 class Pair(NamedTuple):

@@ -113,9 +113,7 @@ def drifted(rng: np.random.Generator, vectors: np.ndarray) -> np.ndarray:
     return vectors + size * np.abs(vectors) * complex_normal(rng, *vectors.shape)
 
 
-def shift_draw(
-    drawn: Steps, moves: Moves
-) -> Callable[[np.random.Generator, int, int], Instances]:
+def shift_draw(drawn: Steps, moves: Moves) -> Callable[[np.random.Generator, int, int], Instances]:
     """Random queries and keys with drifts of every size, at random positions."""
 
     def draw(rng: np.random.Generator, channels: int, batch: int) -> Instances:
@@ -197,7 +195,12 @@ def shift_bound(
         theorem=theorem,
         name=name,
         sharp=True,
-        free=("z", "w", *(("z_s",) if moves != "key" else ()), *(("w_u",) if moves != "query" else ())),
+        free=(
+            "z",
+            "w",
+            *(("z_s",) if moves != "key" else ()),
+            *(("w_u",) if moves != "query" else ()),
+        ),
         draw=draw,
         sides=shift_sides(still(expression, moves)),
         equality=lambda rng, channels, batch: aligned(draw(rng, channels, batch), rng),
@@ -219,7 +222,10 @@ def _in_phase(rng: np.random.Generator, channels: int, batch: int) -> Instances:
     t, i, s, u = (column(values[name]) for name in ("t", "i", "s", "u"))
     quarter = {**values, "t": t, "i": i, "lambda": 1.0}
     real, imaginary = (
-        evaluate(LOGIT, {**quarter, "z": turn * values["z_s"], "w": values["w_u"], "t": t + s, "i": i + u})
+        evaluate(
+            LOGIT,
+            {**quarter, "z": turn * values["z_s"], "w": values["w_u"], "t": t + s, "i": i + u},
+        )
         - evaluate(LOGIT, {**quarter, "z": turn * values["z"]})
         for turn in (1, -1j)
     )

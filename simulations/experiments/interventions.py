@@ -1,33 +1,20 @@
-"""The interventions of the paper: move the dominant channel, change the base, measure the spacing."""
+"""The paper's interventions: move the dominant channel or change the base, measure the spacing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from simulations.changes import CHANGES, PROFILES, Intervention, channels_within, interventions
 from simulations.diagonals import Drifting, drifting_row, maxima, promise, whole_maxima
-from simulations.experiment import Criterion, Drawn, Experiment, Outcome, Settings
+from simulations.experiment import Criterion, Experiment, Outcome, Settings
+from simulations.experiments.interventions_figure import CASES, draw
 from simulations.generators import periodic_sequential
+from simulations.generators.parts import default_rope
 from simulations.head import SyntheticHead
-from tappa_theory.app.style import (
-    GUIDE,
-    INK,
-    PAGE_WIDTH,
-    PATTERN_MARKS,
-    new_figure,
-    number_text,
-    share_text,
-)
+from tappa_theory.app.style import share_text
 from tappa_theory.energy import period
-from tappa_theory.rope import Rope
-from tappa_theory.separable import evaluate
-from tappa_theory.theorems import THEOREMS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 NEAR = 0.1
 """Relative error up to which the published spacing counts as right: neighbouring channels, at base
@@ -40,15 +27,6 @@ bars: it averages rows of unlike scale and leaves out weak peaks, which no theor
 MARGIN = 1e-9
 """Angle, radians, far above rounding, by which a maximum must lie outside to count."""
 
-PROFILES = ("slow rest", "flat rest", "energy elsewhere")
-"""Where the energy is that the dominant channel leaves: on slower channels, on all channels, or
-nearly all on one faster channel that then has the larger energy times frequency."""
-SIZES = (64, 128)
-BASES = (1e4, 1e5, 1e6)
-CHANGES = ((1e6, 1e5), (1e5, 1e6), (1e6, 1e4), (1e4, 1e6), (5e5, 1e4), (1e4, 5e5))
-"""Bases before and after; 1,000,000 to 100,000 is the paper's."""
-PERIODS = (8.0, 90.0)
-"""Dominant periods, positions: several fit into the map."""
 LENGTH = 512
 STRENGTH = 40.0
 """Largest logit that the energies can add up to: diagonals that the map's reading finds."""
@@ -56,97 +34,17 @@ WINDOW = 12
 """Periods over which the maxima of a row are sought."""
 
 
-@dataclass(frozen=True)
-class Content:
-    """One query and one key, (M,) channels before RoPE, that every position has; channel: the one
-    with most energy."""
-
-    z: np.ndarray
-    w: np.ndarray
-    channel: int
-
-
-def content(rng: np.random.Generator, profile: str, rope: Rope, channel: int) -> Content:
-    """Random phases and energies that sum to 1, most of it on `channel`."""
-    count = rope.frequencies.size
-    energy = np.zeros(count)
-    if profile == "energy elsewhere":
-        share = rng.uniform(0.55, 0.75)
-        weighed = np.flatnonzero(
-            0.95 * (1 - share) * rope.frequencies > 1.2 * share * rope.frequencies[channel]
-        )
-        energy[rng.choice(weighed)] = 0.95 * (1 - share)
-        rest, left = np.arange(channel + 1, count), 0.05 * (1 - share)
-    else:
-        share, left = rng.uniform(0.5, 0.97), 0.0
-        first = channel + 1 if profile == "slow rest" else 0
-        rest = np.setdiff1d(np.arange(first, count), [channel])
-        left = 1 - share
-    energy[rest] += left * rng.dirichlet(np.ones(len(rest)))
-    energy[channel] = share
-    phases = np.exp(2j * np.pi * rng.random((2, count)))
-    return Content(np.sqrt(energy) * phases[0], np.sqrt(energy) * phases[1], channel)
-
-
-def moved(before: Content, channel: int) -> Content:
-    """The same content with its dominant channel at another index, where the other's goes back."""
-    order = np.arange(len(before.z))
-    order[[before.channel, channel]] = order[[channel, before.channel]]
-    return Content(before.z[order], before.w[order], channel)
-
-
-def rope_of(size: int, base: float) -> Rope:
-    return Rope.from_parameters(size, {"rope_theta": base})
-
-
-def channels_within(rope: Rope, low: float, high: float) -> np.ndarray:
-    """Indices of the channels whose period lies between two periods, positions."""
-    periods = np.array([period(float(frequency)) for frequency in rope.frequencies])
-    return np.flatnonzero((periods >= low) & (periods <= high))
-
-
-@dataclass(frozen=True)
-class Intervention:
-    """kind: "move" or "base". Content and RoPE before and after."""
-
-    kind: str
-    profile: str
-    before: tuple[Content, Rope]
-    after: tuple[Content, Rope]
-
-
-def interventions(settings: Settings) -> Iterator[Intervention]:
-    """Every intervention on constant content, in a fixed order."""
-    repeats = (1, 1) if settings.quick else (6, 3)
-    sizes = SIZES[:1] if settings.quick else SIZES
-    for number, profile in enumerate(PROFILES):
-        # a faster channel must be left above the one of most energy
-        low = 30.0 if profile == "energy elsewhere" else PERIODS[0]
-        for size in sizes:
-            rng = settings.random(1, number, size)
-            for base in BASES * repeats[0]:
-                rope = rope_of(size, base)
-                known = channels_within(rope, low, PERIODS[1])
-                first, second = rng.choice(known, 2, replace=False)
-                start = content(rng, profile, rope, int(first))
-                yield Intervention("move", profile, (start, rope), (moved(start, second), rope))
-            for old, new in CHANGES * repeats[1]:
-                ropes = rope_of(size, old), rope_of(size, new)
-                known = np.intersect1d(*(channels_within(rope, low / 2, 110.0) for rope in ropes))
-                start = content(rng, profile, ropes[0], int(rng.choice(known)))
-                yield Intervention("base", profile, (start, ropes[0]), (start, ropes[1]))
-
-
 def measure(found: Intervention) -> dict[str, Any]:
     """One row of the table "configurations": the promise, and what is seen after it."""
     made, rope = found.after
     said = promise(made.z, made.w, rope)
-    seen = maxima(made.z, made.w, rope, WINDOW * max(said.period, said.energy_period))
+    end = WINDOW * max(said.period, said.energy_period)
+    seen = maxima(made.z, made.w, rope, end, said.apart)
     gaps = np.diff(seen.places)
     old, old_rope = found.before
     old_said = promise(old.z, old.w, old_rope)
     old_end = WINDOW * max(old_said.period, old_said.energy_period)
-    old_seen = maxima(old.z, old.w, old_rope, old_end)
+    old_seen = maxima(old.z, old.w, old_rope, old_end, old_said.apart)
     scale = STRENGTH / float(np.abs(made.z) @ np.abs(made.w))
     head = SyntheticHead(
         np.tile(made.z, (LENGTH, 1)), np.tile(made.w, (LENGTH, 1)), rope, scale,
@@ -164,6 +62,7 @@ def measure(found: Intervention) -> dict[str, Any]:
         "frequency_channel": said.star,
         "kappa": said.kappa,
         "curvature": said.curvature,
+        "kappa_published": said.energy_kappa,
         "hypothesis": said.met,
         "case": case(said.met, said.energy_channel == said.star),
         "published_before": old_said.energy_period,
@@ -186,20 +85,16 @@ def measure(found: Intervention) -> dict[str, Any]:
         "map_pattern": head.observed.pattern,
     }
     if said.spacing is not None:
-        total = abs(seen.places[-1] - seen.places[0] - len(gaps) * said.period)
-        worst = max(float(np.abs(gaps - said.period).max()), float(total))
-        entry["excess"] = worst - said.spacing - 2 * float(seen.errors.max())
+        # two maxima n places apart in the list are to be n periods apart
+        off = float(np.ptp(seen.places - said.period * np.arange(len(seen.places))))
+        entry["excess"] = off - said.spacing - 2 * float(seen.errors.max())
         if said.on_whole_distances and len(whole) > 1:
             bar = said.whole_spacing(len(whole) - 1)
             entry["whole_error_bar"] = bar
             # the division rounds a quotient of whole numbers
-            off = abs(entry["whole_spacing"] - said.period) - bar
-            entry["whole_excess"] = off - 1e-12 * said.period
+            off = abs(entry["whole_spacing"] - said.period)
+            entry["whole_excess"] = off - bar - 1e-12 * said.period
     return entry
-
-
-CASES = ("same channel", "another channel", "not met")
-"""Is the hypothesis met, and is the channel of most energy the one that it is about?"""
 
 
 def case(met: bool, same: bool) -> str:
@@ -213,8 +108,6 @@ def mean_gap(places: np.ndarray) -> float | None:
     return float(places[-1] - places[0]) / (len(places) - 1) if len(places) > 1 else None
 
 
-
-
 def drifting(settings: Settings) -> list[dict[str, Any]]:
     """The table "drifting": heads whose content changes, moved and rebased in the same way."""
     entries = []
@@ -222,7 +115,7 @@ def drifting(settings: Settings) -> list[dict[str, Any]]:
     for number, (old, new) in enumerate(CHANGES * repeats):
         kind = ("move", "base")[number % 2]
         rng = settings.random(2, number)
-        rope, after = rope_of(64, old), rope_of(64, new if kind == "base" else old)
+        rope, after = default_rope(64, old), default_rope(64, new if kind == "base" else old)
         known = channels_within(rope, 12.0, 60.0)
         start, goal = (int(channel) for channel in rng.choice(known, 2, replace=False))
         drift = float(rng.uniform(0.0, 0.05))
@@ -310,8 +203,8 @@ def run(settings: Settings) -> Outcome:
     stayed = [e for e in elsewhere if e["intervention"] == "move"]
     criteria = (
         Criterion(
-            "constant content, hypothesis met: the spacing of any two maxima over real distances"
-            " exceeds its error bar by at most nothing (positions)",
+            "constant content, hypothesis met: how far the spacing of any two maxima over real"
+            " distances lies outside its error bar (positions; negative: inside)",
             max(entry["excess"] for entry in met), "<=", 0.0, proven=True,
         ),
         Criterion(
@@ -325,8 +218,8 @@ def run(settings: Settings) -> Outcome:
             "<=", MARGIN, proven=True,
         ),
         Criterion(
-            "changing content: the spacing of maxima with kappa_j < 1 exceeds its error bar by at"
-            " most nothing (positions)",
+            "changing content: how far the mean spacing of maxima with kappa_j < 1 lies outside its"
+            " error bar (positions; negative: inside)",
             max(abs(e["spacing"] - e["period"]) - e["error_bar"] for e in bars),
             "<=", MARGIN, proven=True,
         ),
@@ -368,5 +261,31 @@ def run(settings: Settings) -> Outcome:
         },
         criteria=criteria,
         finding=finding,
-        conditions={},
+        conditions={
+            "configurations": len(found),
+            "hypothesis_met": len(met),
+            "maps_with_a_spacing": sum(entry["map_spacing"] is not None for entry in found),
+            "head_sizes": sorted({entry["head_size"] for entry in found}),
+            "bases": sorted({entry["base"] for entry in found}),
+            "changes_of_base": [list(change) for change in CHANGES],
+            "profiles": list(PROFILES),
+            "map_length": LENGTH,
+            "periods": WINDOW,
+            "largest_logit": STRENGTH,
+            "drifting_rows": len(moving),
+            "drifting_rows_with_a_spacing": len(bars),
+        },
     )
+
+
+EXPERIMENT = Experiment(
+    name="interventions",
+    title="Interventions: moved channels and changed bases",
+    question=(
+        "If the dominant channel is moved or the base changed, do the diagonals lie as far apart as"
+        " the period of that channel, within the proven error bars, and does the channel of most"
+        " energy decide?"
+    ),
+    run=run,
+    draw=draw,
+)

@@ -11,6 +11,8 @@ from tappa_theory.drift import relative_drift
 from tappa_theory.energy import channel_energy, channel_gain, period, rotation_share
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
+from tappa_theory.separable import evaluate
+from tappa_theory.theorems import THEOREMS
 
 
 def default_rope(head_dim: int = 64, base: float = 10000.0) -> Rope:
@@ -41,13 +43,18 @@ def check_channel(channel: int, rope: Rope) -> int:
     return channel
 
 
-def nearest_period(rope: Rope, positions: float) -> int:
-    """The channel whose period is nearest to that many positions, by ratio."""
-    turning = np.flatnonzero(rope.frequencies > 0)
-    if turning.size == 0:
+def nearest_period(rope: Rope, positions: float, longest: float = math.inf) -> int:
+    """The channel whose period is nearest to that many positions, by ratio.
+
+    longest: period that it may have, unless every channel is slower; then it is the fastest.
+    """
+    periods = np.array([period(float(theta)) for theta in rope.frequencies])
+    if not np.isfinite(periods).any():
         raise InputError("no channel of this RoPE turns; a period needs one that does")
-    ratios = [abs(math.log(period(float(rope.frequencies[m])) / positions)) for m in turning]
-    return int(turning[int(np.argmin(ratios))])
+    if not (periods <= longest).any():
+        return int(periods.argmin())
+    apart = np.abs(np.log(periods / positions))
+    return int(np.where(periods <= longest, apart, math.inf).argmin())
 
 
 def noisy(rng: np.random.Generator, x: np.ndarray, snr_db: float | None) -> np.ndarray:
@@ -58,9 +65,12 @@ def noisy(rng: np.random.Generator, x: np.ndarray, snr_db: float | None) -> np.n
     return x + deviation * (rng.standard_normal(x.shape) + 1j * rng.standard_normal(x.shape))
 
 
-def step_for(cosine: float) -> float:
-    """|x_{t+1} - x_t| / |x_t| of vectors of equal norm at that cosine, in the form exact near 1."""
-    return 2 * math.sin(math.acos(cosine) / 2)
+def step_for(cosine: float, norm_ratio: float = 1.0) -> float:
+    """Largest |x_{t+1} - x_t| / |x_t| at that cosine, the norms up or down by at most the ratio."""
+    step_squared = THEOREMS["similarity_direction"].auxiliary["step_squared"]
+    norms = np.array([norm_ratio, 1 / norm_ratio])
+    values = {"query_norm": np.ones(2), "query_norm_s": norms, "similarity": np.full(2, cosine)}
+    return math.sqrt(float(evaluate(step_squared, values).max()))
 
 
 def query_drift(theorem: str, limit: float, step: int = 1) -> Hypothesis:
@@ -87,15 +97,14 @@ def rotation(theorem: str, limit: float, shift: tuple[int, int]) -> Hypothesis:
     return Hypothesis(theorem, "rotation", measure, limit)
 
 
-def dominant_share(theorem: str, limit: float, at_least: bool = True) -> Hypothesis:
-    """Promise: the dominant channel holds at least (at most) this share of the energy."""
-    return Hypothesis(
-        theorem,
-        "dominant_share",
-        lambda head: channel_energy(head.z, head.w, head.rope).dominant_share,
-        limit,
-        at_least,
-    )
+def dominant_share(theorem: str, channel: int, limit: float) -> Hypothesis:
+    """Promise: this channel holds at least this share of the energy."""
+
+    def measure(head: SyntheticHead) -> float:
+        energy = channel_energy(head.z, head.w, head.rope).energy
+        return energy[channel] / sum(energy)
+
+    return Hypothesis(theorem, "dominant_share", measure, limit, at_least=True)
 
 
 def dominance(theorem: str, kappa: float, curvature: float) -> tuple[Hypothesis, Hypothesis]:

@@ -68,6 +68,21 @@ def phases(
     return np.exp(1j * step * (np.abs((free + levels) % (4 * levels) - 2 * levels) - levels))
 
 
+def norms(rng: np.random.Generator, T: int, ratio: float) -> np.ndarray:
+    """(T,) norms about 1 whose neighbours have this ratio, larger over smaller: a folded walk.
+
+    They stay from ratio^-`NORM_LEVELS` to ratio^`NORM_LEVELS`. Raises InputError below 1.
+    """
+    if ratio < 1:
+        raise InputError(f"a norm ratio of {ratio} given; it is larger over smaller, 1 or more")
+    if ratio == 1:
+        return np.ones(T)
+    signs = rng.choice((-1, 1), T)
+    free = np.cumsum(signs)
+    height = np.abs((free + NORM_LEVELS) % (4 * NORM_LEVELS) - 2 * NORM_LEVELS) - NORM_LEVELS
+    return ratio**height
+
+
 def drifting(
     rng: np.random.Generator,
     T: int,
@@ -98,8 +113,6 @@ def drifting(
             f"a constant part of share {mean_share} given; adjacent cosine {cosine} leaves 0 to"
             f" {min(1.0, (1 + cosine) / 2)}"
         )
-    if norm_ratio < 1:
-        raise InputError(f"a norm ratio of {norm_ratio} given; it is larger over smaller, 1 or more")
     if mean is None:
         mean = rng.standard_normal(M) + 1j * rng.standard_normal(M)
     constant = _as_real(mean / np.linalg.norm(mean))
@@ -108,7 +121,7 @@ def drifting(
     rest = min(max(rest, -1.0), 1.0)
     moving = _moving(rng, T, constant if mean_share else None, 2 * M, rest, kind)
     x = np.sqrt(mean_share) * constant + np.sqrt(1 - mean_share) * moving
-    return norm * _norms(rng, T, norm_ratio)[:, None] * (x[:, :M] + 1j * x[:, M:])
+    return norm * norms(rng, T, norm_ratio)[:, None] * (x[:, :M] + 1j * x[:, M:])
 
 
 def ar1_tolerance(cosine: float, T: int, M: int, mean_share: float = 0.0) -> float:
@@ -191,12 +204,3 @@ def _smooth(
     angle += rng.uniform(0, 2 * np.pi, tones)
     radius = np.sqrt(share)
     return (radius * np.cos(angle)) @ planes[:, 0].T + (radius * np.sin(angle)) @ planes[:, 1].T
-
-
-def _norms(rng: np.random.Generator, T: int, ratio: float) -> np.ndarray:
-    if ratio == 1:
-        return np.ones(T)
-    signs = rng.choice((-1, 1), T)
-    free = np.cumsum(signs)
-    height = np.abs((free + NORM_LEVELS) % (4 * NORM_LEVELS) - 2 * NORM_LEVELS) - NORM_LEVELS
-    return ratio**height

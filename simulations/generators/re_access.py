@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from simulations.generators.parts import (
     scale_of,
     step_for,
 )
-from simulations.generators.paths import phases
+from simulations.generators.paths import NORM_LEVELS, norms, phases
 from simulations.head import Hypothesis, SyntheticHead
 from tappa_theory.attention import causal, logits
 from tappa_theory.energy import rotation_share
@@ -31,6 +31,7 @@ def generate(
     length: int = 256,
     rope: Rope = ROPE,
     q_similarity: float = 0.9,
+    norm_ratio: float = 1.0,
     strength: float = 10.0,
     sinks: Sequence[int] = (0,),
     channel: int | None = None,
@@ -39,17 +40,20 @@ def generate(
 ) -> SyntheticHead:
     """A head whose queries agree on one slow channel, on which the sinks point the other way.
 
-    q_similarity: cosine of adjacent queries before RoPE, exact at every step. strength: lead of a
-    sink over any other key on the dominant channel before that channel turns, logits. sinks:
-    positions of the keys returned to. channel: the dominant one, default the slowest. share: of
-    the energy that is on it, exact. snr_db: of the noise on queries and keys, None for none.
+    q_similarity: cosine of adjacent queries before RoPE, exact at every step. norm_ratio: of the
+    norms of adjacent queries, larger over smaller, exact too. strength: lead of a sink over any
+    other key on the dominant channel, for a query of norm 1, before that channel turns, logits.
+    sinks: positions of the keys returned to. channel: the dominant one, default the slowest. share:
+    of the energy that is on it, exact unless q_similarity 1 leaves the queries nothing else.
+    snr_db: of the noise on queries and keys, None for none.
 
-    Queries and keys have constant norms. On the other channels their phases walk: those of queries
-    just so far that q_similarity is met, those of keys freely.
+    Keys have constant norms. On the other channels phases walk: those of queries just so far that
+    q_similarity is met, those of keys freely.
 
-    Promises (without noise): of re_access, query drift sqrt(2 - 2 q_similarity) at every step, the
-    share of the dominant channel, the rotation residual if the other channels were as fast as the
-    fastest, and a lead of strength cos(T theta_*) while that channel makes no half turn.
+    Promises (without noise): of re_access, query drift, at every step, from q_similarity and
+    norm_ratio, the share of the dominant channel, the rotation residual if the other channels were
+    as fast as the fastest, and, while the dominant channel makes no quarter turn, the lead of
+    strength cos(T theta_*) times the smallest norm.
     """
     slowest = int(np.argmin(rope.frequencies))
     star = slowest if channel is None else check_channel(channel, rope)
@@ -57,6 +61,13 @@ def generate(
         raise InputError(f"sinks at {tuple(sinks)} given; name positions from 0 to {length - 1}")
     if not 0 < share <= 1:
         raise InputError(f"an energy share of {share} given; it lies above 0 and is at most 1")
+    if not -1 < q_similarity <= 1:
+        raise InputError(
+            f"an adjacent cosine of {q_similarity} given; it is at most 1, and above -1 for queries"
+            " to agree on something"
+        )
+    if not strength > 0:
+        raise InputError(f"a strength of {strength} given; it is a lead, above 0")
     channels = rope.frequencies.size
     others = np.arange(channels) != star
     # Of |q|^2, so much stays as it is and the rest moves at random; below a similarity of 1/3 the
@@ -68,6 +79,7 @@ def generate(
     z[:, star] = np.sqrt(kept)
     each = np.sqrt((1 - kept) / others.sum())
     z[:, others] = each * phases(rng, length, int(others.sum()), moving)
+    z *= norms(rng, length, norm_ratio)[:, None]
     key = strength / 2 / (gains(rope)[star] * np.sqrt(kept))
     w[:, star] = -key
     w[list(sinks), star] = key
@@ -79,34 +91,57 @@ def generate(
         w[:, others] = weights * energy / each * phases(rng, length, int(others.sum()), 0.0)
     else:
         held = 1.0
+    lead = strength * norm_ratio**-NORM_LEVELS
     return SyntheticHead(
         noisy(rng, z, snr_db),
         noisy(rng, w, snr_db),
         rope,
         scale_of(rope),
         "re_access",
-        () if snr_db is not None else _promises(rope, length, star, held, q_similarity, strength),
+        ()
+        if snr_db is not None
+        else _promises(rope, length, star, held, step_for(q_similarity, norm_ratio), lead, sinks),
     )
 
 
 def _promises(
-    rope: Rope, length: int, star: int, share: float, q_similarity: float, strength: float
+    rope: Rope,
+    length: int,
+    star: int,
+    share: float,
+    drift: float,
+    lead: float,
+    sinks: Sequence[int],
 ) -> tuple[Hypothesis, ...]:
     fastest = np.where(np.arange(rope.frequencies.size) == star, -1, rope.frequencies).argmax()
     energy = np.zeros(rope.frequencies.size)
     energy[fastest] = 1 - share
     energy[star] += share
-    promises = (
-        query_drift("re_access", step_for(q_similarity)),
+    promises = [
+        query_drift("re_access", drift),
         rotation("re_access", rotation_share(energy.tolist(), rope, (1, 0)), (1, 0)),
-        dominant_share("re_access", share),
-    )
+        dominant_share("re_access", star, share),
+    ]
     turned = (length - 1) * rope.frequencies[star]
-    if turned > np.pi or share < 0.5:
-        # the key may fall behind, or another channel may hold more
-        return promises[: 3 if share >= 0.5 else 2]
-    return (*promises, Hypothesis("re_access", "gap", _gap(star), strength * np.cos(turned), True))
+    if turned <= np.pi / 2:  # otherwise a sink that is far enough falls behind
+        lead *= float(np.cos(turned))
+        promises.append(Hypothesis("re_access", "gap", _lead(star, sinks), lead, at_least=True))
+    return tuple(promises)
 
 
-def _gap(star: int):  # type: ignore[no-untyped-def]
-    raise NotImplementedError
+def _lead(star: int, sinks: Sequence[int]) -> Callable[[SyntheticHead], float]:
+    """Least lead of a sink over another key that the same row sees, on the dominant channel."""
+
+    def measure(head: SyntheticHead) -> float:
+        alone = np.zeros(head.rope.frequencies.size)
+        alone[star] = 1.0
+        scores = logits(head.z * alone, head.w, head.rope, head.scale)
+        visible = causal(np.arange(head.length), head.length)
+        rivals = visible.copy()
+        rivals[:, list(sinks)] = False
+        best = np.where(rivals, scores, -np.inf).max(axis=1)
+        sees = visible[:, list(sinks)] & np.isfinite(best)[:, None]
+        lead = scores[:, list(sinks)] - np.where(np.isfinite(best), best, 0.0)[:, None]
+        return float(np.where(sees, lead, np.inf).min())
+
+    return measure

@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from simulations.testing.arithmetic import EXACT, rounded
 from simulations.testing.kernel import Kernel
-from simulations.testing.rounding import EXACT, rounded
-from tappa_theory.rope import Rope, rotate, to_channels, to_vectors
+from tappa_theory.rope import Layout, Rope, to_channels
 
 BASES = (10_000.0, 500_000.0, 1_000_000.0, 100_000.0, 5_000_000.0, 10_000_000.0)
 """Bases of models in use, tried where a kernel may have another one than its Rope."""
@@ -28,47 +28,50 @@ class Hints:
     @cached_property
     def mistake(self) -> str | None:
         """The first of the usual mistakes that the kernel's answers fit within rounding."""
-        kernel = self.kernel
-        positions = self._positions()
-        shape = (len(positions), kernel.rope.head_dim)
-        if kernel.heads is not None:
-            shape = (kernel.heads, *shape)
-        x = kernel.rounded(np.random.default_rng(0).standard_normal(shape))
         try:
-            found = kernel(x, positions)
-        except AssertionError:
+            tried = [(x, at, self.kernel(x, at)) for x, at in self._probes()]
+        except Exception:
+            # a kernel that takes no such vectors; its failure is told without a hint
             return None
-        for words, rope, angles in self._mistakes(positions):
+        names = [words for words, _, _ in self._mistakes(tried[0][1])]
+        fits = [set(self._fitting(*one)) for one in tried]
+        return next((words for words in names if all(words in each for each in fits)), None)
+
+    def _fitting(self, x: np.ndarray, at: np.ndarray, found: np.ndarray) -> Iterator[str]:
+        for words, rope, angles in self._mistakes(at):
             z = to_channels(x, rope)
-            pairs = rope.rotary_dim // 2
-            turn = np.ones((len(positions), z.shape[-1]), dtype=np.complex128)
-            turn[:, :pairs] = rope.attention_scaling * np.exp(1j * angles)
-            size = np.abs(z)
+            turn = np.ones((len(at), z.shape[-1]), dtype=np.complex128)
+            turn[:, : rope.rotary_dim // 2] = rope.attention_scaling * np.exp(1j * angles)
             allowed = sum(
-                each.channel_error(size, rope, positions + 1)
-                for each in (kernel.arithmetic, EXACT)
+                # one position on, for the mistake that is one too large
+                each.channel_error(np.abs(z), rope, at + 1)
+                for each in (self.kernel.arithmetic, EXACT)
             )
             if np.all(np.abs(to_channels(found, rope) - z * turn) <= allowed):
-                return words
-        return None
+                yield words
 
-    def _positions(self) -> np.ndarray:
-        """As many as the kernel takes at once, small ones and some where 8 bits are too few."""
-        lengths = self.kernel.lengths
-        count = lengths if isinstance(lengths, int) else lengths[1]
-        last = self.kernel.context - 2
-        if self.kernel.consecutive:
-            start = max(min(1001, last - count + 1), 0)
-            return start + np.arange(count)
+    def _probes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Vectors and positions that the kernel takes: small ones, and some beyond 8 bits."""
+        kernel = self.kernel
+        count = kernel.lengths if isinstance(kernel.lengths, int) else kernel.lengths[1]
+        heads = () if kernel.heads is None else (kernel.heads,)
+        rng = np.random.default_rng(0)
+        last = kernel.context - 2
         some = np.array([1, 3, 1001, 2, 517, 5, 30_001, 77_777])
-        return np.minimum(np.resize(some, count), last)
+        for first in range(0, len(some), 1 if kernel.consecutive else count):
+            if kernel.consecutive:
+                at = max(min(int(some[first]), last - count + 1), 0) + np.arange(count)
+            else:
+                at = np.minimum(np.resize(some[first:], count), last)
+            x = rng.standard_normal((*heads, count, kernel.rope.head_dim))
+            yield kernel.rounded(x), at
 
     def _mistakes(self, at: np.ndarray) -> Iterator[tuple[str, Rope, np.ndarray]]:
         """Words, the RoPE whose layout and scaling they mean, and the angles (T, r/2)."""
         rope = self.kernel.rope
         theta = rope.frequencies[: rope.rotary_dim // 2]
         angles = at[:, None] * theta
-        other = "interleaved" if rope.layout == "half" else "half"
+        other: Layout = "interleaved" if rope.layout == "half" else "half"
         yield f"the layout {other!r}", replace(rope, layout=other), angles
         yield "positions one too large", rope, angles + theta
         yield "positions one too small", rope, angles - theta
@@ -87,4 +90,8 @@ class Hints:
                 product = rounded(rounded(at.astype(np.float64), dtype)[:, None] * narrow, dtype)
             if np.all(np.isfinite(product)):
                 yield f"angles in {dtype}", rope, product
-                yield f"positions in {dtype}", rope, rounded(at.astype(float), dtype)[:, None] * theta
+                yield (
+                    f"positions in {dtype}",
+                    rope,
+                    rounded(at.astype(float), dtype)[:, None] * theta,
+                )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from simulations.testing.rounding import Arithmetic, rounded
+from simulations.testing.arithmetic import Arithmetic, rounded
 from simulations.testing.strategies import Lengths
-from tappa_theory.arrays import Array, as_float64, namespace, to_numpy
+from tappa_theory.arrays import Array, as_float64, to_numpy
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope, rotate, to_channels
 
@@ -61,15 +60,14 @@ class Kernel:
         answer = self.rotate(self._array(x, self.dtype), self._array(positions, None))
         turned = to_numpy(as_float64(answer))
         if turned.shape != x.shape:
-            raise AssertionError(
-                f"shape: vectors {x.shape} came back as {turned.shape} after RoPE"
-            )
+            raise AssertionError(f"shape: vectors {x.shape} came back as {turned.shape} after RoPE")
         lost = np.argwhere(~np.isfinite(turned))
         if len(lost):
             row, component = lost[0][-2:]
+            value = turned[tuple(lost[0])]
             raise AssertionError(
-                f"finite: position {positions[row]}, component {component}: {turned[tuple(lost[0])]}"
-                f" after RoPE, of vectors no larger than {np.max(np.abs(x)):.3g}"
+                f"finite: position {positions[row]}, component {component} is {value} after RoPE,"
+                f" of vectors up to {np.max(np.abs(x)):.3g}"
             )
         return turned
 
@@ -94,7 +92,10 @@ def is_torch(dtype: Any) -> bool:
 
 
 def dtype_name(dtype: Any) -> str:
-    """The name of a numpy or torch dtype, such as "bfloat16". Raises InputError if it is neither."""
+    """The name of a numpy or torch dtype, such as "bfloat16".
+
+    Raises InputError if it is neither.
+    """
     if is_torch(dtype):
         return str(dtype).removeprefix("torch.")
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from simulations.testing.rounding import rounded
+from simulations.testing.arithmetic import rounded
 from tappa_theory.rope import ROPE_TYPES, Layout, Rope, to_channels
 
 Lengths = int | tuple[int, int]
@@ -21,6 +21,7 @@ DType = Literal["float16", "bfloat16", "float32", "float64"]
 
 CONTEXT = 131_072
 """Positions are below it unless another context is given: 128k tokens, as models have today."""
+HEAD_DIMS = (4, 64, 128, 80, 32, 16, 8, 6)
 BASES = (10_000.0, 500_000.0, 1_000_000.0, 100.0)
 TRAINED = 4096
 """Context of the models before their RoPE was scaled."""
@@ -42,12 +43,11 @@ def ropes(
 ) -> Rope:
     """A Rope of any type, head size, base, layout and rotary share.
 
-    head_dims: even head sizes, 4 or more (default up to 128). bases: default those of known models
-    or any number from 2 to 10^7. partial: may RoPE leave components alone? Every Rope of type
+    head_dims: even head sizes, 4 or more, default from `HEAD_DIMS`. bases: default from `BASES`, or
+    any number from 2 to 10^7. partial: may RoPE leave components alone? Every Rope of type
     "proportional" does, so that type is left out if not.
     """
-    sizes = st.integers(2, 64).map(lambda pairs: 2 * pairs) if head_dims is None else head_dims
-    head_dim = draw(sizes)
+    head_dim = draw(st.sampled_from(HEAD_DIMS) if head_dims is None else head_dims)
     kinds = [name for name in types if partial or name != "proportional"]
     kind = draw(st.sampled_from(kinds))
     if bases is None:
@@ -143,12 +143,17 @@ def _vectors(
 ) -> np.ndarray:
     count = length if isinstance(length, int) else draw(st.integers(*length))
     shape = (count, head_dim) if heads is None else (heads, count, head_dim)
-    kind = draw(st.sampled_from(["few", "ones", "any"]))
-    if kind == "few":
-        # whole numbers, most of them 0
-        x = draw(arrays(np.float64, shape, elements=st.integers(-4, 4), fill=st.just(0.0)))
+    # Drawn whether it is needed or not: with as many choices, the first kind is the plainest.
+    component = draw(st.integers(0, head_dim - 1))
+    kind = draw(st.sampled_from(["one component", "ones", "whole numbers", "any"]))
+    if kind == "one component":
+        x = np.zeros(shape)
+        x[..., component] = 1.0
     elif kind == "ones":
         x = np.ones(shape)
+    elif kind == "whole numbers":
+        # most of them 0
+        x = draw(arrays(np.float64, shape, elements=st.integers(-4, 4), fill=st.just(0.0)))
     else:
         x = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).standard_normal(shape)
     order = draw(st.sampled_from(["as they are", "equal", "alternating", "nearly equal"]))
@@ -181,8 +186,8 @@ def queries(
     """Query vectors (T, d), or (heads, T, d), of that number type.
 
     head_dim: d; given a Rope, complex channels (..., T, M) of its layout in place of vectors.
-    Among them: few components that are not 0, all equal, seeded random numbers; rows that are
-    equal, nearly equal, of alternating sign, zero, and of very large and very small norm.
+    Among them: one component or few that are not 0, all equal, seeded random numbers; rows that
+    are equal, nearly equal, of alternating sign, zero, and of very large and very small norm.
     bfloat16, which numpy lacks, comes as float32 that a bfloat16 holds exactly.
     """
     return _start(head_dim, length, heads, dtype, sink=False)

@@ -30,7 +30,7 @@ from tappa_theory.theorems import SHIFT_THEOREMS
 
 TOKENS = 160
 HEADS = [(layer, head) for layer in range(2) for head in range(4)]
-FILES = {"check.json", "heads.parquet", "exemplars.npz"}
+FILES = {"check.json", "heads.parquet", "exemplars.npz", "moments.npz"}
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
 
 LENGTHS = (151, 2, 140, 160)  # 151 is prime; two tokens have one step and no pattern
-FILES = {"check.json", "heads.parquet", "exemplars.npz"}
+FILES = {"check.json", "heads.parquet", "exemplars.npz", "moments.npz"}
 
 
 @pytest.fixture(autouse=True)

@@ -119,11 +119,11 @@ EXACT = Arithmetic("float64", "float64", "float64", "float64", frequencies=0.0)
 def frequency_error(rope: Rope, dtype: str) -> np.ndarray:
     """Bound (r/2,) on the relative error of frequencies computed in `dtype` as libraries do.
 
-    With u its unit roundoff: the exponent x = 2j/r is rounded, so c^-x is off by u |ln theta|; base,
-    power (4 units in the last place = 8u, the loosest of the platforms), reciprocal and scaling add
-    at most 16u. A base that depends on the text adds 64u (factors up to 30). A blend (yarn, llama3)
-    has a weight off by at most 2u (|ln c^-x| + 16) for the usual high/(high - low) <= 2, which
-    counts relative to the unblended c^-x.
+    With u its unit roundoff: the exponent x = 2j/r is rounded, so c^-x is off by u |ln theta|;
+    base, power (4 units in the last place = 8u, the loosest of the platforms), reciprocal and
+    scaling add at most 16u. A base that depends on the text adds 64u (factors up to 30). A blend
+    (yarn, llama3) has a weight off by at most 2u (|ln c^-x| + 16) for the usual
+    high/(high - low) <= 2, which counts relative to the unblended c^-x.
 
     Raises InputError for a blend without a base.
     """
@@ -137,9 +137,7 @@ def frequency_error(rope: Rope, dtype: str) -> np.ndarray:
             raise InputError(f"a Rope of type {rope.type!r} has no base; give it its rope_theta")
         exponent = 2 * np.arange(theta.size) / rope.rotary_dim
         unblended = rope.base**-exponent / turning
-        roundings += (
-            _BLEND_OPERATIONS * unblended * (exponent * math.log(rope.base) + _OPERATIONS)
-        )
+        roundings += _BLEND_OPERATIONS * unblended * (exponent * math.log(rope.base) + _OPERATIONS)
     return _rounding(dtype)[0] * roundings
 
 

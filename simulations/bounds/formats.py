@@ -1,0 +1,71 @@
+"""Number formats of float32 and 16 bits: rounding to nearest, and arithmetic that rounds.
+
+float32 and float16 are numpy's own; bfloat16 is rounded here from float64, correctly, ties to even.
+Numbers are held in float64, which represents all of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tappa_theory.theorems.rotation_precision import HALF_SUBNORMAL, UNIT_ROUNDOFF
+
+FORMATS = ("bfloat16", "float16", "float32")
+"""Instances name a format by its index in here."""
+NATIVE = {"float16": np.float16, "float32": np.float32}
+BITS, LOWEST = 8, -126
+"""Of bfloat16: significant bits, and the exponent of the smallest normal number."""
+
+
+def rounded(x: np.ndarray, name: str) -> np.ndarray:
+    """float64 to the nearest number of the format, ties to even; as float64."""
+    if name in NATIVE:
+        return x.astype(NATIVE[name]).astype(np.float64)
+    exponent = np.maximum(np.frexp(x)[1], LOWEST + 1) - BITS
+    return np.ldexp(np.rint(np.ldexp(x, -exponent)), exponent)
+
+
+def product(a: np.ndarray, b: np.ndarray, name: str) -> np.ndarray:
+    """a b in the arithmetic of the format."""
+    if name in NATIVE:
+        kind = NATIVE[name]
+        return (a.astype(kind) * b.astype(kind)).astype(np.float64)
+    return rounded(a * b, name)
+
+
+def total(a: np.ndarray, b: np.ndarray, name: str) -> np.ndarray:
+    """a + b in the arithmetic of the format."""
+    if name in NATIVE:
+        kind = NATIVE[name]
+        return (a.astype(kind) + b.astype(kind)).astype(np.float64)
+    return rounded(a + b, name)
+
+
+def rotated(
+    x: np.ndarray, y: np.ndarray, cosine: np.ndarray, sine: np.ndarray, name: str, fused: bool
+) -> np.ndarray:
+    """x cos - y sin + i (x sin + y cos), every product and sum rounded.
+
+    fused: the first product of each sum is not; float64 holds it, and rounds the sum first.
+    """
+    if fused:
+        real = rounded(x * cosine - product(y, sine, name), name)
+        return real + 1j * rounded(x * sine + product(y, cosine, name), name)
+    real = total(product(x, cosine, name), -product(y, sine, name), name)
+    return real + 1j * total(product(x, sine, name), product(y, cosine, name), name)
+
+
+def unit_roundoff(index: np.ndarray) -> np.ndarray:
+    """Unit roundoff of the formats of these indices."""
+    return np.array([float(UNIT_ROUNDOFF[name]) for name in FORMATS])[index]
+
+
+def half_subnormal(index: np.ndarray) -> np.ndarray:
+    """Half the smallest subnormal number of the formats of these indices."""
+    return np.array([float(HALF_SUBNORMAL[name]) for name in FORMATS])[index]
+
+
+def by_format(index: np.ndarray, of_each: list[np.ndarray]) -> np.ndarray:
+    """(batch, ...) of each instance the result in its own format; of_each: one for each format."""
+    column = index.reshape(index.shape + (1,) * (of_each[0].ndim - 1))
+    return np.select([column == k for k in range(len(FORMATS))], of_each)

@@ -1,0 +1,311 @@
+"""Bounds under attack: observed over bound for random, optimised and real-like inputs.
+
+The ratios have taken off what float64 may have added to both sides, so that 1 is the limit exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simulations.bounds import BOUNDS
+from simulations.bounds.bound import Bound, Instances
+from simulations.bounds.climb import climb
+from simulations.experiment import Criterion, Drawn, Experiment, Outcome, Settings
+from simulations.generators.real_like import generate, read_moments
+from tappa_theory.app.style import GUIDE, INK, PAGE_WIDTH, new_figure, number_text
+from tappa_theory.theorems import THEOREMS
+
+INPUTS = ("random", "real_like", "optimised", "near_equality")
+"""Random ones; drawn from heads with a real model's moments; climbed from random ones; climbed from
+the cases of equality, disturbed."""
+NAMES = {
+    "random": "random",
+    "real_like": "real-like",
+    "optimised": "optimised from random",
+    "near_equality": "optimised near equality",
+}
+
+# Fixed before any data.
+LIMIT = 1.0
+"""No theorem is violated, whatever the input: what float64 may have added is taken off already."""
+REACHED = 0.99
+"""Share of a bound proved attained that a search from random inputs is expected to find: it needs
+no idea of the proof, and one percent is far more than it loses by ending early."""
+REACHED_NEAR = 0.999
+"""The same from disturbed cases of equality, which are near the top already."""
+IDENTICAL = 0.999
+"""A bound that most random inputs attain is an identity: there is nothing to search for."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried: of each bound and size so many inputs, and evaluations of a search.
+
+    pairs: instances from each real-like head. all: every head size, and searches at the smallest
+    and the largest, of a theorem's auxiliary forms too; otherwise the largest, and its own bound.
+    """
+
+    random: int
+    searches: int
+    evaluations: int
+    heads: int
+    pairs: int
+    all: bool
+
+
+FULL = Effort(random=256, searches=6, evaluations=40, heads=10, pairs=16, all=True)
+QUICK = Effort(random=64, searches=4, evaluations=40, heads=2, pairs=16, all=False)
+LENGTH = 256
+LEAST_DISTURBED, MOST_DISTURBED = -4.0, -1.0
+"""Powers of ten of the noise on a case of equality, relative to the size of its arrays."""
+
+
+def run(settings: Settings) -> Outcome:
+    """Attack every bound and take the largest ratios."""
+    effort = QUICK if settings.quick else FULL
+    moments = read_moments(settings.moments)
+    chosen = np.unique(np.linspace(0, len(moments.heads) - 1, effort.heads).astype(int))
+    heads = [generate(settings.random(0, int(n)), moments, int(n), LENGTH) for n in chosen]
+    rows: list[dict[str, Any]] = []
+    for number, bound in enumerate(BOUNDS):
+        for channels in bound.sizes if effort.all else bound.sizes[-1:]:
+            rng = settings.random(1, number, channels)
+            for inputs, ratios in _attacked(bound, channels, effort, rng):
+                rows.append(_row(bound, 2 * channels if bound.channels else None, inputs, ratios))
+        if bound.from_head is not None:
+            rng = settings.random(2, number)
+            ratios = np.concatenate(
+                [bound.ratios(bound.from_head(rng, head, effort.pairs)) for head in heads]
+            )
+            sizes = {head.rope.head_dim for head in heads}
+            size = sizes.pop() if bound.channels and len(sizes) == 1 else None
+            rows.append(_row(bound, size, "real_like", ratios))
+    return Outcome(
+        tables={"ratios": {name: [row[name] for row in rows] for name in rows[0]}},
+        criteria=_criteria(rows),
+        finding=_finding(rows),
+        conditions={
+            "bounds": len(BOUNDS),
+            "head_sizes": sorted({row["head_size"] for row in rows if row["head_size"]}),
+            "random_instances": effort.random,
+            "searches": effort.searches,
+            "evaluations": effort.evaluations,
+            "real_like_heads": len(heads),
+            "real_like_length": LENGTH,
+            "moments_of": str(moments.conditions.get("model", "unknown")),
+        },
+    )
+
+
+def _attacked(
+    bound: Bound, channels: int, effort: Effort, rng: np.random.Generator
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(kind of input, largest ratios) of one bound at one number of channels."""
+    random = bound.ratios(bound.draw(rng, channels, effort.random))
+    yield "random", random
+    outer = channels in (bound.sizes[0], bound.sizes[-1])
+    searched = outer if effort.all else bound.name == bound.theorem
+    if np.median(random) >= IDENTICAL or not searched:
+        return
+    start = bound.draw(rng, channels, effort.searches)
+    if bound.equality is None:
+        yield "optimised", climb(bound, start, effort.evaluations, rng)
+        return
+    size = 10 ** rng.uniform(LEAST_DISTURBED, MOST_DISTURBED, effort.searches)
+    near = bound.perturbed(bound.equality(rng, channels, effort.searches), rng, size)
+    if _alike(start, near):
+        both = {name: np.concatenate([start[name], near[name]]) for name in start}
+        found = climb(bound, both, effort.evaluations, rng)
+        yield "optimised", found[: effort.searches]
+        yield "near_equality", found[effort.searches :]
+    else:
+        yield "optimised", climb(bound, start, effort.evaluations, rng)
+        yield "near_equality", climb(bound, near, effort.evaluations, rng)
+
+
+def _alike(one: Instances, other: Instances) -> bool:
+    """Can both be searched from together?"""
+    shapes = [{name: array.shape for name, array in which.items()} for which in (one, other)]
+    return shapes[0] == shapes[1]
+
+
+def _row(bound: Bound, head_size: int | None, inputs: str, ratios: np.ndarray) -> dict[str, Any]:
+    return {
+        "theorem": bound.theorem,
+        "bound": bound.name,
+        "sharp": bound.sharp,
+        "head_size": head_size,
+        "inputs": inputs,
+        "instances": len(ratios),
+        "worst": float(np.max(ratios)),
+        "median": float(np.median(ratios)),
+    }
+
+
+def _best(rows: Sequence[dict[str, Any]], inputs: Sequence[str]) -> dict[str, float]:
+    """Largest ratio of each sharp bound from these inputs, over all head sizes."""
+    best: dict[str, float] = {}
+    for row in rows:
+        if row["sharp"] and row["inputs"] in inputs:
+            best[row["bound"]] = max(row["worst"], best.get(row["bound"], 0.0))
+    return best
+
+
+def _found(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Largest ratio of each sharp bound that is searched from random inputs, or is an identity."""
+    searched = {row["bound"] for row in rows if row["inputs"] == "optimised"}
+    identities = {
+        row["bound"] for row in rows if row["inputs"] == "random" and row["median"] >= IDENTICAL
+    }
+    best = _best(rows, ("random", "optimised"))
+    return {name: best[name] for name in best if name in searched | identities}
+
+
+def _criteria(rows: Sequence[dict[str, Any]]) -> tuple[Criterion, ...]:
+    worst = {
+        theorem: max(row["worst"] for row in rows if row["theorem"] == theorem)
+        for theorem in THEOREMS
+    }
+    proven = tuple(
+        Criterion(
+            f"No input exceeds a bound of {theorem}.", worst[theorem], "<=", LIMIT, proven=True
+        )
+        for theorem in THEOREMS
+    )
+    near = {**_best(rows, ("near_equality",))}
+    return (
+        *proven,
+        Criterion(
+            "A search from random inputs comes within 1% of every bound proved attained.",
+            min(_found(rows).values()),
+            ">=",
+            REACHED,
+        ),
+        Criterion(
+            "A search from disturbed cases of equality comes within 0.1% of each of them.",
+            min(near.values()),
+            ">=",
+            REACHED_NEAR,
+        ),
+    )
+
+
+def _finding(rows: Sequence[dict[str, Any]]) -> str:
+    worst = max(row["worst"] for row in rows)
+    found = _found(rows)
+    short = sorted((ratio, name) for name, ratio in found.items() if ratio < REACHED)
+    drawn = _best(rows, ("random",))
+    by_chance = sum(drawn[name] >= REACHED for name in found)
+    own = [row for row in rows if row["inputs"] == "real_like" and row["bound"] == row["theorem"]]
+    middle = float(np.median([row["median"] for row in own]))
+    missed = ", ".join(f"{name} ({number_text(ratio)})" for ratio, name in short)
+    return (
+        f"No input exceeds a bound: the largest ratio is 1 - {number_text(max(0.0, 1 - worst))}."
+        f" Of {len(found)} bounds proved attained, random inputs come within 1% of {by_chance}, a"
+        f" search from them of {len(found) - len(short)}"
+        f"{'; short of it stay ' + missed if short else ''}. Real-like inputs are far from the"
+        f" theorems' own bounds: the median over theorems of the median ratio is"
+        f" {number_text(middle)}."
+        if worst <= LIMIT
+        else f"A bound is exceeded: the largest ratio is {worst!r}."
+    )
+
+
+# --- the figure --------------------------------------------------------------------------------
+
+_MARKS = {
+    "random": ("#56b4e9", "o"),
+    "real_like": (INK, "D"),
+    "optimised": ("#d55e00", "^"),
+    "near_equality": ("#009e73", "s"),
+}
+
+
+def _of_figure(outcome: Outcome) -> dict[tuple[str, str], tuple[float, float]]:
+    """(median, worst) by theorem and inputs: the theorem's own bound at its largest head size."""
+    table = outcome.tables["ratios"]
+    found: dict[tuple[str, str], tuple[int, float, float]] = {}
+    for theorem, bound, size, inputs, worst, median in zip(
+        *(table[name] for name in ("theorem", "bound", "head_size", "inputs", "worst", "median")),
+        strict=True,
+    ):
+        key, rank = (theorem, inputs), size or 0
+        if bound == theorem and rank >= found.get(key, (0, 0.0, 0.0))[0]:
+            found[key] = (rank, median, worst)
+    return {key: value[1:] for key, value in found.items()}
+
+
+def draw(outcome: Outcome) -> Drawn:
+    """One row for each theorem: from the median to the worst ratio, by kind of input."""
+    fig = new_figure(PAGE_WIDTH, 5.4)
+    axes = fig.add_subplot()
+    ratios = _of_figure(outcome)
+    names = list(THEOREMS)
+    for row, theorem in enumerate(names):
+        if row % 2:
+            axes.axhspan(row - 0.5, row + 0.5, color="#f2f2f2", linewidth=0, zorder=0)
+        for place, inputs in enumerate(INPUTS):
+            if (theorem, inputs) not in ratios:
+                continue
+            median, worst = ratios[theorem, inputs]
+            colour, marker = _MARKS[inputs]
+            y = row + 0.22 * (place - 1.5)
+            axes.plot([median, worst], [y, y], color=colour, linewidth=1.2, zorder=2)
+            axes.plot(median, y, "|", color=colour, markersize=5, markeredgewidth=1.2, zorder=2)
+            axes.plot(worst, y, marker, color=colour, markersize=3.5, zorder=3)
+    for inputs in INPUTS:
+        colour, marker = _MARKS[inputs]
+        axes.plot([], [], color=colour, marker=marker, markersize=4, label=NAMES[inputs])
+    axes.axvline(1.0, color=GUIDE, linewidth=0.8, linestyle="--", zorder=1)
+    axes.set_xlim(-0.02, 1.03)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("observed / bound of the theorem")
+    fig.legend(loc="outside upper center", ncols=len(INPUTS))
+    return Drawn(
+        figure=fig,
+        title="Bounds under attack",
+        caption=_caption(outcome),
+        alt=_alt(ratios),
+    )
+
+
+def _caption(outcome: Outcome) -> str:
+    given = outcome.conditions
+    return (
+        "Observed side over the bound of each theorem (its own, not its auxiliary forms), at the"
+        f" largest head size tried ({max(given['head_sizes'])} at most). The bar runs from the"
+        " median of the inputs (tick) to the worst (mark); 1 is the proved limit (dashed)."
+        f" {given['random_instances']} random inputs; {given['searches']} searches of up to"
+        f" {given['evaluations']} evaluations from random inputs and as many from disturbed cases"
+        f" of equality; pairs and rows of {given['real_like_heads']} heads with the moments of"
+        f" {given['moments_of']}, {given['real_like_length']} tokens. A kind of input that a"
+        " theorem has none of is left out."
+    )
+
+
+def _alt(ratios: dict[tuple[str, str], tuple[float, float]]) -> str:
+    def spread(inputs: str) -> str:
+        worst = [value[1] for (_, kind), value in ratios.items() if kind == inputs]
+        return f"{number_text(min(worst))} to {number_text(max(worst))}"
+
+    return (
+        "Bars for 13 theorems and up to four kinds of input. Worst ratios by theorem: random"
+        f" {spread('random')}, real-like {spread('real_like')}, optimised from random"
+        f" {spread('optimised')}, optimised near equality {spread('near_equality')}; 1 is the"
+        " proved limit."
+    )
+
+
+EXPERIMENT = Experiment(
+    name="attack",
+    title="Bounds under attack",
+    question="How close do random, optimised and real-like inputs come to each proved bound?",
+    run=run,
+    draw=draw,
+)
