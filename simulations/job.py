@@ -111,7 +111,8 @@ def _write_experiment(name: str, outcome: Outcome, folder: Path) -> dict[str, An
     if outcome.arrays:
         path = folder / FOLDER / f"{name}.npz"
         with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, **outcome.arrays)
+            arrays: dict[str, Any] = dict(outcome.arrays)
+            np.savez_compressed(temporary, **arrays)
         data.append(_described(path, folder) | {"rows": None})
     described = experiment(name)
     with figure_style():

@@ -33,9 +33,10 @@ def point_against(
     draw = random.Random(0)
     for _ in range(POINTS):
         values = {symbol: _value(symbol, draw) for symbol in symbols}
-        if all(part.subs(values) == sp.true for part in known) and _fails(
-            *(sp.N(side.subs(values), DIGITS) for side in sides), relation
-        ):
+        if not all(part.subs(values) == sp.true for part in known):
+            continue
+        at_values = [sp.N(side.subs(values), DIGITS) for side in sides]
+        if _fails(at_values[0], at_values[1], relation):
             return values
     return None
 

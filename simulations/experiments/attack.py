@@ -57,8 +57,8 @@ class Effort:
     all: bool
 
 
-FULL = Effort(random=256, searches=6, evaluations=40, heads=10, pairs=16, all=True)
-QUICK = Effort(random=64, searches=4, evaluations=40, heads=2, pairs=16, all=False)
+FULL = Effort(random=128, searches=6, evaluations=32, heads=10, pairs=8, all=True)
+QUICK = Effort(random=64, searches=4, evaluations=32, heads=2, pairs=8, all=False)
 LENGTH = 256
 LEAST_DISTURBED, MOST_DISTURBED = -4.0, -1.0
 """Powers of ten of the noise on a case of equality, relative to the size of its arrays."""

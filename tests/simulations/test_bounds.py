@@ -113,7 +113,8 @@ def test_bound_holds_of_a_head(bound: Bound) -> None:
     check(bound, values, climbing=False)
     # the sides are those of a head, not of nothing
     observed, allowed, _ = bound.sides(values)
-    assert np.max(observed) > 0 and np.max(allowed) > 0
+    assert np.max(observed) > 0
+    assert np.max(allowed) > 0
 
 
 @pytest.mark.parametrize(
