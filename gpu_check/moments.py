@@ -105,7 +105,7 @@ def arrays(moments: Sequence[HeadMoments], conditions: Mapping[str, Any]) -> dic
     width = max((head.rope.frequencies.size for head in moments), default=0)
 
     def table(rows: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-        filled = np.zeros((len(rows), width), dtype=dtype)
+        filled: np.ndarray = np.zeros((len(rows), width), dtype=dtype)
         for row, values in zip(filled, rows, strict=True):
             row[: len(values)] = values
         return filled

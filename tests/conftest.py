@@ -3,11 +3,20 @@
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# Deterministic unless asked otherwise: a red test must be red again at the next run.
+# The default: deterministic, for a red test must be red again at the next run.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
-settings.register_profile("dev", deadline=None, max_examples=300)
+# While writing code: few examples, other ones at every run, and those that failed before.
+settings.register_profile("dev", max_examples=10, deadline=None, print_blob=True)
+# `make attack`: many examples, other ones at every run.
+settings.register_profile(
+    "thorough",
+    max_examples=1000,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

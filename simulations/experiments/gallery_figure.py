@@ -33,7 +33,9 @@ def draw(outcome: Outcome) -> Drawn:
     table = outcome.tables["features"]
     names = list(dict.fromkeys(table["head"]))
     down = -(-(len(names) + 1) // ACROSS)
-    figure = new_figure(PAGE_WIDTH, 3.9 * down)
+    figure = new_figure(PAGE_WIDTH, 3.45 * down)
+    # Square maps leave room between them that only this engine closes.
+    figure.set_layout_engine("compressed")
     panels = figure.subplots(2 * down, ACROSS, squeeze=False)
     told = []
     for number, name in enumerate(names):
@@ -49,7 +51,7 @@ def draw(outcome: Outcome) -> Drawn:
         scores = _logits(of_logits, outcome.arrays[f"logits_{name}"])
         shares = _attention(of_attention, outcome.arrays[f"attention_{name}"])
         _features(of_attention, features, outcome.conditions["length_drawn"])
-        of_logits.set_title(name.replace("_", " "), loc="left")
+        of_logits.set_title(name, loc="left", parse_math=False)
         of_attention.set_xlabel("key position i")
         if column == 0:
             for axes in (of_logits, of_attention):
@@ -89,6 +91,9 @@ def _map(axes: Axes, values: np.ndarray, **how: Any) -> Any:
     length = len(values)
     axes.set_xticks(np.arange(0, length, 50))
     axes.set_yticks(np.arange(0, length, 50))
+    # arrows and the column of key 0 must not lie on the axis
+    axes.set_xlim(-0.07 * length, length - 0.5)
+    axes.set_ylim(length - 0.5, -0.5)
     return image
 
 
@@ -96,7 +101,7 @@ def _logits(axes: Axes, values: np.ndarray) -> Any:
     visible = values[np.tril_indices(len(values))]
     image = _map(axes, values, cmap=COLOUR_MAP, vmin=visible.min(), vmax=visible.max())
     axes.tick_params(labelbottom=False)
-    ends = f"{visible.min():.0f} to {visible.max():.0f}"
+    ends = f"{visible.min():.0f} to {visible.max():.0f}".replace("-", "−")
     axes.text(0.97, 0.95, ends, transform=axes.transAxes, ha="right", va="top", fontsize=7)
     return image
 
@@ -104,7 +109,6 @@ def _logits(axes: Axes, values: np.ndarray) -> Any:
 def _attention(axes: Axes, values: np.ndarray) -> Any:
     from matplotlib.colors import LogNorm
 
-    # the largest of each 2 x 2 cells' neighbours is not taken: at this size one cell is one key
     shown = np.maximum(values, FAINTEST / 10)
     return _map(axes, shown, cmap="Greys", norm=LogNorm(FAINTEST, 1.0))
 
@@ -122,7 +126,7 @@ def _features(axes: Axes, features: list[tuple[str, float]], length: int) -> Non
         _diagonal(axes, offset, length, COLOURS["offset"], (0, (3, 4)))
     for spacing in of["spacing"]:
         for step in range(1, int((length - 1) // spacing) + 1):
-            _diagonal(axes, step * spacing, length, COLOURS["spacing"], (0, (1, 2)))
+            _diagonal(axes, step * spacing, length, COLOURS["spacing"], (0, (1, 1.5)))
     for lag in of["lag"]:
         start = length * 0.55
         for number in range(2):
@@ -134,14 +138,15 @@ def _features(axes: Axes, features: list[tuple[str, float]], length: int) -> Non
                     "shrinkA": 0, "shrinkB": 0, "mutation_scale": 5,
                 },
             )  # fmt: skip
-    # arrows and the column of key 0 must not lie on the axis
-    axes.set_xlim(-0.07 * length, length - 0.5)
-    axes.set_ylim(length - 0.5, -0.5)
 
 
 def _diagonal(axes: Axes, offset: float, length: int, colour: str, style: Any) -> None:
-    ends = (0, length - 1 - offset)
-    axes.plot(ends, (offset, length - 1), color=colour, linewidth=1.0, linestyle=style)
+    from matplotlib.patheffects import Normal, Stroke
+
+    axes.plot(
+        (0, length - 1 - offset), (offset, length - 1), color=colour, linewidth=1.2,
+        linestyle=style, path_effects=[Stroke(linewidth=2.2, foreground="white"), Normal()],
+    )  # fmt: skip
 
 
 def _keys(figure: Figure, places: list[Any], scores: Any, shares: Any) -> None:
@@ -158,7 +163,7 @@ def _keys(figure: Figure, places: list[Any], scores: Any, shares: Any) -> None:
     bar = figure.colorbar(
         shares, cax=upper.inset_axes((0.05, 0.2, 0.8, 0.07)), orientation="horizontal"
     )
-    bar.set_ticks([1e-4, 1e-2, 1.0])
+    bar.set_ticks([1e-4, 1e-2, 1.0], labels=["0.0001", "0.01", "1"])
     bar.set_label("attention (share of a row)")
     line: dict[str, Any] = {"linewidth": 1.2}
     handles = [

@@ -167,8 +167,8 @@ def _criteria(heads: list[Entry], later: list[Entry]) -> tuple[Criterion, ...]:
             mean(where(heads, channels="all"), "share_angle"), "<=", FEW,
         ),
         Criterion(
-            f"slow channels, smooth drift, similarity {SPEAKS_FROM} or more: mean lifetime certified"
-            " by angle over mean lifetime observed",
+            f"slow channels, smooth drift, similarity {SPEAKS_FROM} or more: mean lifetime"
+            " certified by angle over mean lifetime observed",
             mean(straight, "certified_angle") / mean(straight, "observed_old"),
             ">=", TIGHTNESS,
         ),
@@ -208,25 +208,26 @@ def _finding(heads: list[Entry], later: list[Entry]) -> str:
         for channels in CHANNELS
         for kind in KINDS
     }
-    told = [
-        "no similarity" if start is None else f"similarity {digits_text(start)}"
-        for start in starts.values()
-    ]
+    told = ["none" if start is None else digits_text(start) for start in starts.values()]
     straight = where(heads, channels="slow", kind="smooth", least=SPEAKS_FROM)
     soon = where(later, channels="slow", least=REUSE_FROM, horizon=1)
+    far = where(later, channels="slow", least=REUSE_FROM, horizon=HORIZONS[-1])
     return (
         f"{broken} certificates broken on {int(each(heads, 'rows').sum())} followed rows and"
         f" {int(each(later, 'rows').sum())} comparisons of discarded mass. Half of the rows are"
-        f" certified for a step by angle from {told[0]} (smooth drift, slow channels), {told[1]}"
-        f" (independent steps), and from {told[2]} and {told[3]} before RoPE on all channels,"
+        f" certified for a step by angle from similarity {told[0]} (smooth drift) and {told[1]}"
+        f" (independent steps) on slow channels, from {told[2]} and {told[3]} on all channels,"
         f" whose turning moves the query by {number_text(_least_step(heads))} of its norm or more."
         f" From {SPEAKS_FROM} on, smooth drift on slow channels, the angle certifies"
         f" {number_text(mean(straight, 'certified_angle'))} of"
         f" {number_text(mean(straight, 'observed_old'))} steps, the channels"
         f" {number_text(mean(straight, 'certified_channels'))}, the norms"
-        f" {number_text(mean(straight, 'certified_norms'))}. One step after keys are discarded,"
-        f" from {REUSE_FROM} on, the a priori certificate is below {INFORMATIVE} for"
-        f" {share_text(mean(soon, 'informative_a_priori'))} of the rows on slow channels."
+        f" {number_text(mean(straight, 'certified_norms'))}; the median row of a head has"
+        f" {share_text(mean(straight, 'tightness_angle'))} of its lifetime certified by angle. One"
+        f" step after keys are discarded, from {REUSE_FROM} on, the a priori certificate is below"
+        f" {INFORMATIVE} for {share_text(mean(soon, 'informative_a_priori'))} of the rows on slow"
+        f" channels, after {HORIZONS[-1]} steps for"
+        f" {share_text(mean(far, 'informative_a_priori'))}."
     )
 
 

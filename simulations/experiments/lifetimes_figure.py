@@ -28,12 +28,14 @@ def draw(outcome: Outcome) -> Drawn:
     _draw_lifetimes(left, heads)
     _draw_shares(middle, heads)
     _draw_reuse(right, where(later, channels="slow", kind="smooth"))
-    for axes in (left, middle, right):
+    titles = "lifetime", "channels, drift", "attention, steps later"
+    for axes, title in zip((left, middle, right), titles, strict=True):
         axes.grid(color="#e4e4e4", linewidth=0.4)
         axes.set_axisbelow(True)
         axes.legend(
             loc="lower left", bbox_to_anchor=(-0.2, 1.0), ncols=2, columnspacing=1.0,
-            handlelength=1.6, handletextpad=0.5, borderaxespad=0.2,
+            handlelength=1.6, title=title, title_fontsize=7, alignment="left",
+            handletextpad=0.5, borderaxespad=0.2,
         )  # fmt: skip
     conditions = outcome.conditions
     caption = (

@@ -244,12 +244,12 @@ def reuse(head: DriftHead, step: int) -> Reuse:
             "key_distance": np.maximum.accumulate(farthest)[rows] * more,
         },
     )
-    certificates = (
+    measured, a_priori = (
         evaluate(MASS_LATER, {"mass": discarded, "omega": omega}) for omega in (oscillation, limit)
     )
     # Each mass errs by its sum's roundings and four logits' errors, relative to itself.
     slack = 8 * head.error + 8 * length * UNIT_ROUNDOFF
-    return Reuse(discarded, observed, *certificates, slack)
+    return Reuse(discarded, observed, measured, a_priori, slack)
 
 
 Entry = dict[str, Any]
@@ -268,7 +268,9 @@ def where(entries: list[Entry], **fixed: Any) -> list[Entry]:
 
 
 def each(entries: list[Entry], name: str) -> np.ndarray:
-    return np.array([entry[name] for entry in entries], dtype=np.float64)
+    """That column, without the entries in which it is None."""
+    found = [entry[name] for entry in entries if entry[name] is not None]
+    return np.array(found, dtype=np.float64)
 
 
 def mean(entries: list[Entry], name: str) -> float:
@@ -277,4 +279,5 @@ def mean(entries: list[Entry], name: str) -> float:
 
 
 def entries(table: Table) -> list[Entry]:
+    """The rows of a table."""
     return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]

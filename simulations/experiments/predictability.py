@@ -66,8 +66,8 @@ def _run(settings: Settings) -> Outcome:
         "heads": len(heads),
         "heads of each family": 8 if settings.quick else 25,
         "length": LENGTH,
-        "head size": 64,
-        "base": 10_000,
+        "head size": sorted({head.rope.head_dim for _, head in heads}),
+        "base": "10000, of real-like heads their model's",
         "bootstrap samples": RESAMPLES,
     }
     return Outcome(

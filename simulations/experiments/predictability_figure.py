@@ -56,19 +56,20 @@ def draw(outcome: Outcome) -> Drawn:
     conditions = outcome.conditions
     caption = (
         f"{conditions['heads']} synthetic heads of all generators with varied dials and noise,"
-        f" length {conditions['length']}, head size {conditions['head size']}, base"
-        f" {conditions['base']}. Above: Spearman's rank correlation of predictors (rows) with what"
+        f" length {conditions['length']}, head size"
+        f" {', '.join(map(str, conditions['head size']))}, base {conditions['base']}."
+        " Above: Spearman's rank correlation of predictors (rows) with what"
         " consecutive attention rows do (columns: total variation, KL divergence over the keys of"
         " the earlier row, the same with the new key, shift-aware recall), of the means of heads"
-        " and, as the median over the heads, of the steps within a head; they hold for this mix of"
-        " heads, and steps count only where neither side is constant. Below: mean over the steps of each head, coloured by the pattern that its"
-        " generator aims at; on the line, key-metric drift and KL are equal."
-        f" Values below {FLOOR:g} are drawn there."
+        " and, as the median over the heads, of the steps within a head, where neither side is"
+        " constant; they hold for this mix of heads. Below: mean over the steps of each head,"
+        " coloured by the pattern that its generator aims at; on the line, key-metric drift and KL"
+        f" are equal. Values below {FLOOR:g} are drawn there."
     )
     alt = (
         "Two matrices of rank correlations and two scatter plots of heads. KL lies on the line of"
-        " equality with key-metric drift for small drifts and leaves it where attention jumps from key"
-        f" to key; total variation against q-similarity is a cloud. {outcome.finding}"
+        " equality with key-metric drift for small drifts and leaves it where attention jumps from"
+        f" key to key; total variation against q-similarity is a cloud. {outcome.finding}"
     )
     return Drawn(figure, "What foretells the next attention row", caption, alt)
 

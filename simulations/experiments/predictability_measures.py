@@ -21,8 +21,8 @@ from tappa_theory.separable import evaluate
 from tappa_theory.theorems.typical_case import KEY_TERM, MASKED_TERM, ROW_TERM
 
 PREDICTORS = ("q_before", "q_after", "key_metric", "mean_square", "variance")
-"""Cosine of adjacent queries before and after RoPE; key-metric drift, nats; mean square and variance
-of the logit changes of a row, from second moments (theorem typical_case)."""
+"""Cosine of adjacent queries before and after RoPE; key-metric drift, nats; mean square and
+variance of the logit changes of a row, from second moments (theorem typical_case)."""
 RESPONSES = ("total_variation", "kl", "kl_whole", "recall")
 """Between consecutive rows: total variation; KL over the keys of the earlier row, and with the new
 key, nats; shift-aware recall."""
@@ -49,7 +49,7 @@ class Steps:
         return found | {"mean_square": self.mean_square}
 
     def correlations(self) -> dict[tuple[str, str], float]:
-        """Spearman's rho over the steps by (predictor, response), left out where one is constant."""
+        """Spearman's rho over the steps by (predictor, response), where neither is constant."""
         names = PREDICTORS + RESPONSES
         ranks = {
             name: rankdata(self.columns[name])

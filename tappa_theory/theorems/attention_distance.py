@@ -56,8 +56,9 @@ KEY_DISTANCE = sp.Symbol("key_distance", nonnegative=True)
 """|e^{i i theta} w_i - e^{i j theta} w_j|: distance of one channel of two keys, after RoPE."""
 
 COLUMN_OSCILLATION = lam * sp.Abs(sp.exp(sp.I * s * theta) * z_s - z) * KEY_DISTANCE
-"""One channel of the oscillation at the shift (s, 0): what all keys share cancels. The largest sum
-over channels over the pairs of common keys, or the sum of the largest, may stand for omega."""
+"""One channel of the oscillation at the shift (s, 0) of logits without a soft-cap: what all keys
+share cancels. The largest sum over channels over the pairs of common keys, or the sum of the
+largest, may stand for omega. A soft-cap keeps the size of a change, not what changes share."""
 
 THEOREM = Theorem(
     id="attention_distance",
@@ -77,6 +78,8 @@ THEOREM = Theorem(
         r" $P$ of keys that $P'$ does not see",
         r"for $\omega \le 2\max_i$ (B): the angular frequencies are the same for all positions, and"
         r" logits are inner products, soft-capped or not ($\omega$ itself is of the capped ones)",
+        r"for `column_oscillation`, which may stand for $\omega$ at a shift $(s, 0)$: the same, and no"
+        " soft-cap",
     ),
     published=PublishedForm(
         text="Nothing is published: the paper bounds logits, not what attention makes of them.",

@@ -76,7 +76,7 @@ def test_the_figure_shows_every_theorem() -> None:
     (axes,) = drawn.figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == list(THEOREMS)
     marks = [line for line in axes.lines if line.get_marker() in ("o", "D", "^", "s")]
-    inside = [line for line in marks if len(line.get_xdata())]
+    inside = [line for line in marks if np.size(line.get_xdata())]
     assert all(0 <= float(np.asarray(line.get_xdata())[0]) <= 1.01 for line in inside)
     assert len(inside) >= 3 * len(THEOREMS) - 4
     assert "proved limit" in drawn.alt

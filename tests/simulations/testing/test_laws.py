@@ -47,11 +47,16 @@ RIGHT: dict[str, tuple[Law, ...]] = {
     "ours in float64": rope_laws(in_numpy, YARN_ROPE, dtype=np.float64, lengths=3, heads=3),
 }
 CASES = [
-    pytest.param(law, id=f"{name}-{law}") for name, laws in RIGHT.items() for law in laws
+    pytest.param(law, id=f"{law}.{name}") for name, laws in RIGHT.items() for law in laws
 ]  # fmt: skip
 
 
+EXAMPLES = max(10, settings().max_examples // 4)
+"""Of each law on each kernel, of which there are many."""
+
+
 @pytest.mark.parametrize("law", CASES)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_kernels_obey_the_laws(law, data):
     target(law.check(*data.draw(law.inputs())))

@@ -1,0 +1,117 @@
+"""`make attack`: the property tests again and again, other examples every time, for some minutes.
+
+A round is one run of the property tests under the profile "thorough". The attack ends when the time
+is up, or at the first counterexample, which Hypothesis keeps in .hypothesis/examples.
+"""
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+TESTS = ("tests/simulations",)
+"""The theorems' bounds and the laws of RoPE."""
+STATISTICS = "hypothesis statistics"
+_SCORE = re.compile(r"^(?:  - Highest target score:)? +(\S+)  \(label=", re.MULTILINE)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator:
+    """Send what Hypothesis counted along with the report, also from another process."""
+    report = (yield).get_result()
+    counted = getattr(item, "hypothesis_statistics", None)
+    if counted is not None and report.when == "call":
+        report.user_properties.append((STATISTICS, counted))
+
+
+@dataclass
+class Tally:
+    """What was tried and found: a pytest plugin that hears of every test.
+
+    examples: by test function. scores: largest value of `target()`, by test function and what
+    stands before the first dot of its parameters. failures: message of each failed test.
+    """
+
+    deadline: float
+    rounds: int = 0
+    examples: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+    session: pytest.Session | None = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self.session = session
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            self.failures[report.nodeid] = str(crash.message if crash else report.longrepr)
+        for name, counted in report.user_properties if report.when == "call" else ():
+            if name == STATISTICS:
+                self._count(report.nodeid, str(counted))
+        if time.monotonic() > self.deadline and self.session is not None:
+            self.session.shouldstop = "the time is up"
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo) -> None:
+        # pytest's own way of stopping early is a kind of KeyboardInterrupt, too
+        self.interrupted = excinfo.type is KeyboardInterrupt
+
+    def _count(self, test: str, counted: str) -> None:
+        function, _, parameters = test.partition("[")
+        valid = sum(map(int, re.findall(r"(\d+) passing", counted)))
+        self.examples[function] = self.examples.get(function, 0) + valid
+        label = re.split(r"[.\]]", parameters)[0] or function.rpartition("::")[2]
+        for score in _SCORE.findall(counted):
+            self.scores[label] = max(self.scores.get(label, float("-inf")), float(score))
+
+    def __str__(self) -> str:
+        lines = [f"{self.rounds} rounds begun, {sum(self.examples.values())} examples:"]
+        lines += [f"{count:12}  {test}" for test, count in sorted(self.examples.items())]
+        if self.scores:
+            lines.append("largest ratio of what was observed to what is allowed:")
+            ordered = sorted(self.scores.items(), key=lambda scored: -scored[1])
+            lines += [f"{score:12.9f}  {label}" for label, score in ordered]
+        for test, message in self.failures.items():
+            lines += [
+                f"COUNTEREXAMPLE {test}",
+                f"  {message.splitlines()[0] if message else 'no message'}",
+                "  kept in .hypothesis/examples; tried first by",
+                f"  HYPOTHESIS_PROFILE=dev {sys.executable} -m pytest '{test}'",
+            ]
+        if not self.failures:
+            lines.append("no counterexample")
+        return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code: 0 nothing found, 1 a counterexample, 2 no such tests, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="attack", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--jobs", type=int, default=0, help="processes (default: this one)")
+    parser.add_argument("tests", nargs="*", default=TESTS)
+    given = parser.parse_args(arguments)
+    os.environ["HYPOTHESIS_PROFILE"] = "thorough"
+    options = ["-q", "-x", "--no-header", "-m", "hypothesis", "-p", "tests.attack"]
+    if given.jobs:
+        options += ["-n", str(given.jobs)]
+    tally = Tally(time.monotonic() + 60 * given.minutes)
+    code: int = pytest.ExitCode.OK
+    while time.monotonic() < tally.deadline and code == pytest.ExitCode.OK:
+        tally.rounds += 1
+        code = pytest.main([*options, *given.tests], plugins=[tally])
+    print(tally)
+    if tally.failures:
+        return 1
+    if tally.interrupted:
+        return 130
+    return 0 if code in (pytest.ExitCode.OK, pytest.ExitCode.INTERRUPTED) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
