@@ -2,13 +2,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup run test mutants lint docs bench gpu clean
+.PHONY: help setup run test attack mutants lint docs bench gpu clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make setup   create .venv with the pinned versions of constraints.txt"
 	@echo "make run     the main job on the default checkpoint; the report is tappa-out/report.html"
 	@echo "make test    lint, then all tests"
+	@echo "make attack  property tests with ever other examples, MINUTES=10, until one finds a counterexample"
 	@echo "make mutants small errors planted in every proof, one at a time: each must be noticed (20 min)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make docs    build the site into docs/_build/html"
@@ -37,6 +38,12 @@ run: setup
 # One thread per worker: more would only contend for the same cores.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# Ends with an error at a counterexample; Ctrl-C ends it with the tally.
+MINUTES ?= 10
+JOBS ?= 2
+attack: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.attack --minutes $(MINUTES) --jobs $(JOBS)
 
 # Ends with an error if a mutant survives; tappa-out/mutants.md lists them.
 mutants: setup

@@ -27,8 +27,8 @@ from simulations.experiments.predictability_measures import (
 RESAMPLES = 400
 
 STRONG = 0.9
-"""Fixed before any data: key-metric drift is KL to second order, and ranks forgive the rest as long
-as it keeps their order."""
+"""Written before any correlation was seen: key-metric drift is KL to second order, and ranks
+forgive the rest as long as it keeps their order."""
 FEWEST_HEADS = 8
 """Heads for which a correlation over their steps is told."""
 
@@ -64,11 +64,11 @@ def _run(settings: Settings) -> Outcome:
     }
     conditions = {
         "heads": len(heads),
-        "heads of each family": 8 if settings.quick else 25,
+        "heads_per_family": 8 if settings.quick else 25,
         "length": LENGTH,
-        "head size": sorted({head.rope.head_dim for _, head in heads}),
+        "head_sizes": sorted({head.rope.head_dim for _, head in heads}),
         "base": "10000, of real-like heads their model's",
-        "bootstrap samples": RESAMPLES,
+        "resamples": RESAMPLES,
     }
     return Outcome(
         {"heads": table, "correlations": correlations},

@@ -57,7 +57,7 @@ def draw(outcome: Outcome) -> Drawn:
     caption = (
         f"{conditions['heads']} synthetic heads of all generators with varied dials and noise,"
         f" length {conditions['length']}, head size"
-        f" {', '.join(map(str, conditions['head size']))}, base {conditions['base']}."
+        f" {', '.join(map(str, conditions['head_sizes']))}, base {conditions['base']}."
         " Above: Spearman's rank correlation of predictors (rows) with what"
         " consecutive attention rows do (columns: total variation, KL divergence over the keys of"
         " the earlier row, the same with the new key, shift-aware recall), of the means of heads"
