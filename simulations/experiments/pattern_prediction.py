@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from simulations.experiment import Criterion, Experiment, Outcome, Settings
-from simulations.experiments.pattern_prediction_figure import RULES, SHORT, draw
+from simulations.experiments.pattern_prediction_figure import RULES, draw
 from simulations.generators import (
     periodic_sequential,
     re_access,
@@ -258,7 +258,7 @@ def run(settings: Settings) -> Outcome:
         ),
     )  # fmt: skip
     each = f1(matrices[DECIDING, "observed", "predicted"])
-    by_pattern = ", ".join(f"{name} {value:.2f}" for name, value in zip(SHORT, each, strict=True))
+    by_pattern = ", ".join(f"{name} {value:.2f}" for name, value in zip(PATTERNS, each, strict=True))
     deciding = [entry for entry in entries if entry["snr_db"] == DECIDING]
     shown = confusion([e["intended"] for e in deciding], [e["observed"] for e in deciding])
     told = ", ".join(

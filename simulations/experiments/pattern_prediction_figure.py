@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RULES = {"predicted": "this predictor", "published": "published rule", "majority": "commonest"}
-SHORT = ("re-access", "sequential", "periodic seq.", "seasonal", "unpredict.")
-"""PATTERNS as a figure has room for them."""
-
 RULE_MARKS = {
     "predicted": (PATTERN_MARKS["periodic_sequential"].colour, "o", "-"),
     "published": (PATTERN_MARKS["sequential"].colour, "s", "--"),
@@ -25,7 +22,7 @@ RULE_MARKS = {
 
 
 def draw(outcome: Outcome) -> Drawn:
-    figure = new_figure(PAGE_WIDTH, 3.0)
+    figure = new_figure(PAGE_WIDTH, 3.3)
     panels = figure.subplots(
         1,
         len(outcome.conditions["snr_db"]) + 1,
@@ -38,7 +35,7 @@ def draw(outcome: Outcome) -> Drawn:
         _matrix(axes, counts.reshape(len(PATTERNS), len(PATTERNS)), f"{noise:g} dB")
         axes.set_xlabel("predicted")
     panels[0].set_ylabel("observed")
-    panels[0].set_yticks(range(len(PATTERNS)), SHORT)
+    panels[0].set_yticks(range(len(PATTERNS)), PATTERNS)
     _levels(panels[-1], outcome)
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower right", ncols=3, handlelength=2.4)
@@ -54,9 +51,7 @@ def draw(outcome: Outcome) -> Drawn:
         f" heads, line: the {outcome.criteria[0].limit:g} asked for at 10 dB. Commonest: the"
         " pattern that most heads show.",
         f"Three confusion matrices and a plot of macro-F1: {found:.3f} at 10 dB, where the"
-        f" published rule has {found - outcome.criteria[2].observed:.3f}. Most errors lie between"
-        " periodic sequential and its neighbours sequential and seasonal; without signal left,"
-        " unpredictable heads are taken for re-access.",
+        f" published rule has {found - outcome.criteria[2].observed:.3f}.",
     )
 
 
@@ -67,7 +62,7 @@ def _matrix(axes: Axes, counts: np.ndarray, title: str) -> None:
         if counts[i, j]:
             colour = INK if share[i, j] > 0.6 else "white"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=7)
-    axes.set_xticks(range(len(PATTERNS)), SHORT, rotation=90)
+    axes.set_xticks(range(len(PATTERNS)), PATTERNS, rotation=90)
     axes.set_yticks(range(len(PATTERNS)), [])
     axes.tick_params(length=0)
     axes.set_title(title)

@@ -48,7 +48,7 @@ s is the attention scaling, on the components that RoPE acts on; it is 1 but for
 """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Law:
     """One law of RoPE, for one kernel.
 
@@ -65,6 +65,9 @@ class Law:
 
     def __str__(self) -> str:
         return self.name
+
+    def __repr__(self) -> str:
+        return f"<law {self.name!r}>"
 
     def check(self, x: Array, positions: Array, shift: int = 0) -> float:
         """Apply the law to vectors at positions; the largest error over what is allowed, 0 to 1.
