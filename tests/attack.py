@@ -104,9 +104,13 @@ def main(arguments: Sequence[str]) -> int:
     tally, code = Tally(), 0
     until = time.time() + 60 * given.minutes
     os.environ[UNTIL] = str(until)
-    while time.time() < until and code == pytest.ExitCode.OK:
-        tally.rounds += 1
-        code = pytest.main([*options, *given.tests], plugins=[tally])
+    try:
+        while time.time() < until and code == pytest.ExitCode.OK:
+            tally.rounds += 1
+            code = pytest.main([*options, *given.tests], plugins=[tally])
+    except KeyboardInterrupt:
+        # between two rounds, or while tests are imported
+        tally.interrupted = True
     print(tally)
     if tally.failures:
         return 1

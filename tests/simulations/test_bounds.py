@@ -62,14 +62,12 @@ def weakened(bound: Bound) -> Bound:
     return replace(bound, sides=sides)
 
 
+# The data is drawn inside, so that each bound keeps and replays its own counterexamples.
 @pytest.mark.parametrize("bound", BOUNDS, ids=IDS)
-def test_bound_holds(bound: Bound) -> None:
-    @settings(max_examples=EXAMPLES)
-    @given(values=instances(bound))
-    def holds(values: Instances) -> None:
-        check(bound, values)
-
-    holds()
+@settings(max_examples=EXAMPLES)
+@given(data=st.data())
+def test_bound_holds(bound: Bound, data: st.DataObject) -> None:
+    check(bound, data.draw(instances(bound)))
 
 
 @pytest.mark.parametrize("bound", SHARP, ids=SHARP_IDS)
