@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import find_peaks
 
+from simulations.rounding import UNIT_ROUNDOFF, logit_error
+from tappa_theory.attention import logits
 from tappa_theory.energy import channel_gain, period
 from tappa_theory.rope import Rope
 from tappa_theory.separable import evaluate, separate
@@ -20,7 +22,6 @@ from tappa_theory.shift_identity import LOGIT
 from tappa_theory.theorems import THEOREMS
 
 PARTS = THEOREMS["periodic_sequential"].auxiliary
-ROUNDOFF = 2.0**-53
 FINEST = 32
 """Grid points per turn of the fastest channel, at which a change of sign of the slope is sought."""
 
@@ -81,7 +82,9 @@ def promise(z: np.ndarray, w: np.ndarray, rope: Rope) -> Promise:
     kappa, ratio_sum = float(slope.sum()), float(curvature.sum())
     squares = evaluate(PARTS["squares"], {"kappa": np.asarray(kappa), "R": np.asarray(ratio_sum)})
     met = bool(squares < 1) or float(np.maximum(slope, curvature).sum()) < 1
-    limits = {"kappa": np.asarray(kappa), "theta_*": rope.frequencies[star]}
+    # Each term of the sum takes a few roundings, and so does the arcsine.
+    largest = min(kappa * (1 + UNIT_ROUNDOFF * (2 * len(energy) + 16)), 1.0)
+    limits = {"kappa": np.asarray(largest), "theta_*": rope.frequencies[star]}
     return Promise(
         energy_channel=dominant,
         star=star,
@@ -139,7 +142,7 @@ def maxima(z: np.ndarray, w: np.ndarray, rope: Rope, end: float, apart: float = 
     places = (low + high) / 2
     # Angles are exact to a few roundings of their size, sums to one per channel.
     terms = np.abs(steep) @ np.abs(w) * channel_gain(rope, 1.0).max()
-    noise = ROUNDOFF * (4 * rope.frequencies.max() * end + 2 * len(z) + 8) * terms
+    noise = UNIT_ROUNDOFF * (4 * rope.frequencies.max() * end + 2 * len(z) + 8) * terms
     curve = np.abs(_row(bent, w, rope, places, nothing))
     row = _row(z, w, rope, starts, np.arange(block) * step)[grid <= end]
     bands, _ = find_peaks(row, prominence=np.ptp(row) / 2)
@@ -176,7 +179,8 @@ class Drifting:
     """The maxima of one row of a head whose keys drift, against the claim drifting_keys.
 
     certain: local maxima at whole distances where kappa_j < 1. excess: angle, radians, by which the
-    worst of them lies outside what is allowed (negative: inside); None without one. gaps: periods
+    worst of them lies outside what is allowed (negative: inside); None without one. What float64
+    may have added is part of kappa_j, and taken off the excess and added to the bar. gaps: periods
     of the dominant channel between the first and the last of those at a crest; spacing: their
     distance over that, None without two. bar: how far the theorem lets it be off the period.
     largest_kappa: of kappa_j over those maxima, None without one.
@@ -212,14 +216,14 @@ def drifting_row(z: np.ndarray, w: np.ndarray, rope: Rope, scale: float, star: i
         "drift_next": evaluate(PARTS["neighbour_drift"], values | {"w_u": keys[2:]}).sum(-1),
         "drift_before": evaluate(PARTS["neighbour_drift"], values | {"w_u": keys[:-2]}).sum(-1),
     }
+    # A rise of computed logits may hide a fall by two errors of a logit, which the claim charges
+    # as it charges a drift; the three sums err by no more than a logit each.
+    error = 5 * logit_error(z, w, rope, scale)
+    sums |= {name: sums[name] + error for name in ("drift_next", "drift_before")}
     kappa = np.full(length, np.inf)
     kappa[1:-1] = evaluate(PARTS["kappa_j"], sums)
     distance = np.arange(length)
-    logit = separate(LOGIT)
-    values |= {"z": query[None, :], "w": w, "t": np.array([[length - 1.0]])}
-    values |= {"i": distance[:, None].astype(np.float64)}
-    row = (logit.query_features(values) @ logit.key_features(values).T)[0][::-1]
-    found = whole_maxima(row)
+    found = whole_maxima(logits(z[-1:], w, rope, scale, distance[-1:])[0, ::-1])
     found = found[kappa[found] < 1]
     if not len(found):
         return Drifting(0, None, 0, None, None, None)
@@ -229,7 +233,9 @@ def drifting_row(z: np.ndarray, w: np.ndarray, rope: Rope, scale: float, star: i
     phase = (theta * distance + content)[found]
     turns = np.round(phase / (2 * np.pi))
     off = np.abs(phase - 2 * np.pi * turns)
-    excess = np.minimum(off - crest, (np.pi - off) - trough)
+    # Its product, its sum, whole turns added and taken off; and angles of numbers, up to pi.
+    rounding = UNIT_ROUNDOFF * (6 * float(np.abs(phase).max()) + 32)
+    excess = np.minimum(off - crest, (np.pi - off) - trough) - rounding
     at_crest = off <= crest
     place, turn, most = found[at_crest], turns[at_crest], float(kappa[found].max())
     gaps = int(turn[-1] - turn[0]) if len(turn) else 0
@@ -237,11 +243,12 @@ def drifting_row(z: np.ndarray, w: np.ndarray, rope: Rope, scale: float, star: i
         return Drifting(len(found), float(excess.max()), 0, None, None, most)
     # Both ends lie within `crest` of their turns, which the content's own phase moves as well.
     ends = crest[at_crest][[0, -1]].sum() + abs(content[place[-1]] - content[place[0]])
+    spacing = float(place[-1] - place[0]) / gaps
     return Drifting(
         certain=len(found),
         excess=float(excess.max()),
         gaps=gaps,
-        spacing=float(place[-1] - place[0]) / gaps,
-        bar=float(ends) / theta / gaps,
+        spacing=spacing,
+        bar=(float(ends) + 2 * rounding) / theta / gaps + 4 * UNIT_ROUNDOFF * spacing,
         largest_kappa=most,
     )

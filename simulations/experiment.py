@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,24 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_SENTENCES = 3
+"""Of a finding."""
+
 Relation = Literal["<=", ">="]
 Table = Mapping[str, Sequence[Any]]
 """Tidy data: one column per variable (equally long), one row per observation; plain values."""
+Row = dict[str, Any]
+"""One observation of a table: its values by the names of the columns."""
+
+
+def columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The table of these rows, at least one, which all have the columns of the first."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def rows(table: Table) -> list[Row]:
+    """The rows of a table."""
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -43,9 +59,10 @@ class Criterion:
 class Outcome:
     """What an experiment found.
 
-    tables: tidy data by name. criteria: what decides the verdict. finding: one or two sentences
-    with the numbers, whatever they are. conditions: on what it was measured (lengths, head sizes,
-    bases, number of heads, ...). arrays: maps for the figure, not tidy.
+    tables: tidy data by name. criteria: what decides the verdict. finding: at most three sentences
+    with the numbers, the most important one first, whatever they are. conditions: on what it was
+    measured (lengths, head sizes, bases, number of heads, ...). arrays: maps for the figure, not
+    tidy.
     """
 
     tables: Mapping[str, Table]
@@ -61,6 +78,8 @@ class Outcome:
                 raise ValueError(f"table {name}: columns of lengths {sorted(lengths)}")
         if not self.criteria:
             raise ValueError("an experiment without a criterion has no verdict")
+        if len(re.findall(r"[.!?](?=\s|$)", self.finding)) > MOST_SENTENCES:
+            raise ValueError(f"a finding of more than {MOST_SENTENCES} sentences: {self.finding}")
 
     @property
     def verdict(self) -> Literal["met", "not met", "violated"]:

@@ -8,11 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from simulations.rounding import logit_error
+from tappa_theory.arrays import real_vectors
 from tappa_theory.attention import causal, logits, softmax
 from tappa_theory.patterns import Observed, Pattern, observe
 from tappa_theory.prediction import Prediction, predict
 from tappa_theory.rope import Rope, rotate
-from tappa_theory.similarity import all_pairs
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,21 @@ class SyntheticHead:
         return len(self.z)
 
     @cached_property
+    def query(self) -> np.ndarray:
+        """(T, d) queries after RoPE."""
+        return real_vectors(rotate(self.z, self.rope, np.arange(self.length)))
+
+    @cached_property
+    def key(self) -> np.ndarray:
+        """(T, d) keys after RoPE."""
+        return real_vectors(rotate(self.w, self.rope, np.arange(self.length)))
+
+    @cached_property
+    def logit_error(self) -> float:
+        """What float64 can do to a logit, also to one computed from `query` and `key`."""
+        return logit_error(self.z, self.w, self.rope, self.scale)
+
+    @cached_property
     def logits(self) -> np.ndarray:
         """(T, T) a_{t,i}, hidden pairs included."""
         return logits(self.z, self.w, self.rope, self.scale)
@@ -90,6 +106,5 @@ class SyntheticHead:
 
     @cached_property
     def predicted(self) -> Prediction:
-        """The pattern foretold from similarities, norms and channel energies only."""
-        after = rotate(self.w, self.rope, np.arange(self.length))
-        return predict(self.z, self.w, self.rope, self.scale, float(all_pairs(after)))
+        """The pattern foretold from moments of the queries and channels of the keys only."""
+        return predict(self.z, self.w, self.rope, self.scale)

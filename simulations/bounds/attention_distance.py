@@ -9,13 +9,7 @@ from functools import partial
 import numpy as np
 import sympy as sp
 
-from simulations.bounds.bound import (
-    UNIT_ROUNDOFF,
-    Bound,
-    Instances,
-    Sides,
-    Values,
-)
+from simulations.bounds.bound import Bound, Instances, Sides, Values
 from simulations.bounds.head_rows import (
     HEAD_FREE,
     POSITIONS,
@@ -45,6 +39,7 @@ from simulations.bounds.rows import (
     two_groups,
 )
 from simulations.head import SyntheticHead
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.arrays import Array, namespace
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.attention_distance import (

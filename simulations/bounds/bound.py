@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simulations.head import SyntheticHead
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.arrays import Array, namespace
 from tappa_theory.energy import channel_gain
 from tappa_theory.rope import Rope
@@ -24,8 +25,6 @@ from tappa_theory.shift_identity import LOGIT
 Values = Mapping[str, Array]
 """Instances by name: numpy arrays, or torch tensors where a gradient is wanted."""
 Instances = dict[str, np.ndarray]
-
-UNIT_ROUNDOFF = 2.0**-53
 
 
 class Sides(NamedTuple):
@@ -100,6 +99,11 @@ def root_mean_square(array: np.ndarray) -> np.ndarray:
     axes = tuple(range(1, array.ndim))
     size = np.sqrt(np.mean(np.abs(array) ** 2, axis=axes, keepdims=True)) if axes else np.abs(array)
     return np.where(size > 0, size, 1.0)
+
+
+def norm(vectors: Array) -> Array:
+    """Euclidean norm along the last axis, of components or of channels."""
+    return namespace(vectors).linalg.vector_norm(vectors, axis=-1)
 
 
 def complex_normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from simulations.bounds.bound import (
-    UNIT_ROUNDOFF,
     Bound,
     Instances,
     Sides,
@@ -23,6 +22,7 @@ from simulations.bounds.bound import (
     sum_rounding,
 )
 from simulations.bounds.shift_bound import column
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.periodic_sequential import THEOREM
 

@@ -13,16 +13,23 @@ from tappa_theory.theorems.rotation_precision import HALF_SUBNORMAL, UNIT_ROUNDO
 FORMATS = ("bfloat16", "float16", "float32")
 """Instances name a format by its index in here."""
 NATIVE = {"float16": np.float16, "float32": np.float32}
-BITS, LOWEST = 8, -126
-"""Of bfloat16: significant bits, and the exponent of the smallest normal number."""
+DROPPED = 53 - 8
+"""Significant bits that a float64 has more than a bfloat16."""
+SMALLEST, SUBNORMAL = 2.0**-126, 2.0**-133
+"""Of bfloat16: smallest normal and smallest subnormal number."""
 
 
 def rounded(x: np.ndarray, name: str) -> np.ndarray:
     """float64 to the nearest number of the format, ties to even; as float64."""
     if name in NATIVE:
         return x.astype(NATIVE[name]).astype(np.float64)
-    exponent = np.maximum(np.frexp(x)[1], LOWEST + 1) - BITS
-    return np.ldexp(np.rint(np.ldexp(x, -exponent)), exponent)
+    x = np.asarray(x, dtype=np.float64)
+    bits = x.view(np.uint64)
+    odd = (bits >> np.uint64(DROPPED)) & np.uint64(1)
+    bits = bits + (np.uint64(2 ** (DROPPED - 1) - 1) + odd)
+    normal = (bits & ~np.uint64(2**DROPPED - 1)).view(np.float64)
+    tiny = np.abs(x) < SMALLEST
+    return np.where(tiny, np.rint(x / SUBNORMAL) * SUBNORMAL, normal) if tiny.any() else normal
 
 
 def product(a: np.ndarray, b: np.ndarray, name: str) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -155,8 +154,5 @@ def head_pair(values: Values) -> HeadPair:
 
 def oscillation(head: HeadPair) -> Array:
     """Oscillation over the common keys, as small as it is."""
-    xp = namespace(head.bound_max)
-    common = head.rows.common
-    high = xp.where(common, head.rows.change, xp.full_like(head.rows.change, -math.inf))
-    low = xp.where(common, -head.rows.change, xp.full_like(head.rows.change, -math.inf))
-    return xp.max(high, axis=-1) + xp.max(low, axis=-1)
+    rows = head.rows
+    return largest(rows.change, rows.common) + largest(-rows.change, rows.common)

@@ -16,6 +16,7 @@ from simulations.bounds.bound import (
     complex_normal,
     frequencies,
     gains,
+    norm,
     scales,
 )
 from simulations.bounds.shift_bound import column, drifted
@@ -23,10 +24,6 @@ from simulations.head import SyntheticHead
 from tappa_theory.arrays import Array, namespace, real_vectors
 
 LATEST = 32
-
-
-def norm(vectors: Array) -> Array:
-    return namespace(vectors).linalg.vector_norm(vectors, axis=-1)
 
 
 def after_rope(values: Values) -> tuple[Array, Array, Array]:

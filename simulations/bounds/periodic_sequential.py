@@ -7,17 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulations.bounds.bound import (
-    UNIT_ROUNDOFF,
-    Bound,
-    Instances,
-    Sides,
-    Values,
-    logit,
-    sum_rounding,
-)
+from simulations.bounds.bound import Bound, Instances, Sides, Values, logit, sum_rounding
 from simulations.bounds.drifting_keys import BOUNDS as DRIFTING_KEYS
 from simulations.bounds.shift_bound import column, shift_bound, steps
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.periodic_sequential import THEOREM
 

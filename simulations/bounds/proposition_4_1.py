@@ -16,6 +16,7 @@ from simulations.bounds.bound import (
     Sides,
     Values,
     logit,
+    norm,
     sum_rounding,
 )
 from simulations.bounds.key_rows import (
@@ -32,7 +33,6 @@ from simulations.bounds.key_rows import (
     full_rank,
     half_each,
     longest_along,
-    norm,
     orthogonal,
     rows_from_head,
 )

@@ -10,9 +10,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import sympy as sp
 
-from simulations.bounds.bound import UNIT_ROUNDOFF, Bound, Instances, Sides, Values
+from simulations.bounds.bound import Bound, Instances, Sides, Values
 from simulations.bounds.rows import KEYS, draw_same_keys, largest, pair, same_keys_from_head
 from simulations.bounds.steps import draw_steps, even_steps, metric_sides, steps_from_head
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.arrays import Array, namespace
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.query_drift import (

@@ -8,7 +8,6 @@ import numpy as np
 import sympy as sp
 
 from simulations.bounds.bound import (
-    UNIT_ROUNDOFF,
     Bound,
     Instances,
     Sides,
@@ -17,6 +16,7 @@ from simulations.bounds.bound import (
     complex_normal,
     sum_rounding,
 )
+from simulations.bounds.margins import turned
 from simulations.bounds.shift_bound import (
     aligned,
     change,
@@ -29,6 +29,7 @@ from simulations.bounds.shift_bound import (
     still,
 )
 from simulations.head import SyntheticHead
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.arrays import Array, namespace
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.re_access import THEOREM
@@ -76,8 +77,7 @@ def _gap_together(values: Values) -> Sides:
 
 def _turned(vector: Array, values: Values, place: str, back: bool = False) -> Array:
     """Channels turned to a position (or back from it), as RoPE does."""
-    angle = column(values[place]) * values["theta"] * (-1 if back else 1)
-    return vector * namespace(vector).exp(1j * angle)
+    return turned(vector, -values[place] if back else values[place], values["theta"])
 
 
 def _with_rival(rng: np.random.Generator, channels: int, batch: int) -> Instances:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import sympy as sp
 
-from simulations.bounds.bound import UNIT_ROUNDOFF, Sides, Values
+from simulations.bounds.bound import Sides, Values
 from simulations.bounds.formats import (
     FORMATS,
     by_format,
@@ -18,6 +18,7 @@ from simulations.bounds.formats import (
     rounded,
     unit_roundoff,
 )
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.arrays import namespace
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.rotation_precision import (

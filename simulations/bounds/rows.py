@@ -7,12 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulations.bounds.bound import (
-    UNIT_ROUNDOFF,
-    Instances,
-    Values,
-)
+from simulations.bounds.bound import Instances, Values
 from simulations.head import SyntheticHead
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.arrays import Array, namespace
 from tappa_theory.attention import softmax
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulations.bounds.bound import Bound, Instances, Sides, Values, sum_rounding
+from simulations.bounds.bound import Bound, Instances, Sides, Values, norm, sum_rounding
 from simulations.bounds.shift_bound import (
     aligned,
     change,
@@ -30,10 +30,6 @@ def _resonance_error(values: Values, energy: Array) -> Array:
     return xp.max(xp.where(energy > 0, turned, xp.zeros_like(turned)), axis=-1)
 
 
-def _norm(vectors: Array) -> Array:
-    return namespace(vectors).linalg.vector_norm(vectors, axis=-1)
-
-
 def _repaired(values: Values) -> Sides:
     later, later_key = moved(values)
     difference, size, angle = change(values)
@@ -43,10 +39,10 @@ def _repaired(values: Values) -> Sides:
         THEOREM.auxiliary["repaired"],
         {
             "lambda": values["lambda"][..., 0],
-            "query_norm": _norm(values["z"]),
-            "key_norm_u": _norm(later_key),
-            "query_step": _norm(later - values["z"]),
-            "key_step": _norm(later_key - values["w"]),
+            "query_norm": norm(values["z"]),
+            "key_norm_u": norm(later_key),
+            "query_step": norm(later - values["z"]),
+            "key_step": norm(later_key - values["w"]),
             "energy_sum": xp.sum(energy, axis=-1),
             "delta": _resonance_error(values, energy),
         },

@@ -7,7 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import sympy as sp
 
-from simulations.bounds.bound import Bound, Instances, Sides, Values, complex_normal, sum_rounding
+from simulations.bounds.bound import (
+    Bound,
+    Instances,
+    Sides,
+    Values,
+    complex_normal,
+    norm,
+    sum_rounding,
+)
 from simulations.bounds.shift_bound import (
     change,
     column,
@@ -25,22 +33,18 @@ _ONE = steps(1, 1)
 FREE = ("z", "z_s", "w", "w_u")
 
 
-def _norm(vectors: Array) -> Array:
-    return namespace(vectors).linalg.vector_norm(vectors, axis=-1)
-
-
 def _norms(values: Values) -> dict[str, Array]:
     """Norms and steps of a pair, and the largest norms before and after."""
     z, z_s, w, w_u = (values[name] for name in FREE)
     xp = namespace(z)
     return {
         "lambda": values["lambda"][..., 0],
-        "query_norm": _norm(z),
-        "key_norm_u": _norm(w_u),
-        "query_step": _norm(z_s - z),
-        "key_step": _norm(w_u - w),
-        "query_norm_max": xp.maximum(_norm(z), _norm(z_s)),
-        "key_norm_max": xp.maximum(_norm(w), _norm(w_u)),
+        "query_norm": norm(z),
+        "key_norm_u": norm(w_u),
+        "query_step": norm(z_s - z),
+        "key_step": norm(w_u - w),
+        "query_norm_max": xp.maximum(norm(z), norm(z_s)),
+        "key_norm_max": xp.maximum(norm(w), norm(w_u)),
     }
 
 
@@ -70,8 +74,8 @@ def _steps_along(rng: np.random.Generator, channels: int, batch: int) -> Instanc
     values = _draw(rng, channels, batch)
     turn, query, later_key = _seen(values), values["z"], values["w_u"]
     length = np.exp(rng.uniform(-3, 1, (batch, 1)))
-    to_key = later_key / column(_norm(later_key))
-    to_query = query / column(_norm(query))
+    to_key = later_key / column(norm(later_key))
+    to_query = query / column(norm(query))
     return {
         **values,
         "z_s": query + length * np.conj(turn) * to_key,
@@ -91,10 +95,10 @@ def _in_plane(
         values = _draw(rng, channels, batch)
         turn = _seen(values)
         first = complex_normal(rng, batch, channels)
-        first /= column(_norm(first))
+        first /= column(norm(first))
         second = complex_normal(rng, batch, channels)
         second -= column(np.real(np.sum(second * np.conj(first), axis=-1))) * first
-        second /= column(_norm(second))
+        second /= column(norm(second))
         query_size, key_size = np.exp(rng.standard_normal((2, batch)))
         a, b = angles(rng, batch)
 
@@ -125,7 +129,7 @@ def _small_steps(rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.n
 
 def _equal_steps(rng: np.random.Generator, channels: int, batch: int) -> Instances:
     values = _in_plane(_small_steps)(rng, channels, batch)
-    size = column(_norm(values["z"]) / _norm(values["w"]))
+    size = column(norm(values["z"]) / norm(values["w"]))
     return {**values, "w": size * values["w"], "w_u": size * values["w_u"]}
 
 

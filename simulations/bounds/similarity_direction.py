@@ -7,13 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import sympy as sp
 
-from simulations.bounds.bound import (
-    Bound,
-    Instances,
-    Sides,
-    Values,
-    sum_rounding,
-)
+from simulations.bounds.bound import Bound, Instances, Sides, Values, norm, sum_rounding
 from simulations.bounds.shift_bound import (
     change,
     column,
@@ -30,10 +24,6 @@ AUXILIARY = THEOREM.auxiliary
 _ANY = steps(1, 8)
 
 
-def _norm(vectors: Array) -> Array:
-    return namespace(vectors).linalg.vector_norm(vectors, axis=-1)
-
-
 def _numbers(values: Values) -> dict[str, Array]:
     """Norms, similarity and key step; the key repeats where w_u is not given."""
     z, z_s, w = values["z"], values["z_s"], values["w"]
@@ -42,12 +32,12 @@ def _numbers(values: Values) -> dict[str, Array]:
     product = xp.sum(evaluate(AUXILIARY["product"], {"z": z, "z_s": z_s, **places}), axis=-1)
     return {
         "lambda": values["lambda"][..., 0],
-        "key_norm": _norm(w),
-        "query_norm": _norm(z),
-        "query_norm_s": _norm(z_s),
+        "key_norm": norm(w),
+        "query_norm": norm(z),
+        "query_norm_s": norm(z_s),
         # rounding must not make a cosine of it that no two vectors have
-        "similarity": xp.clip(product / (_norm(z) * _norm(z_s)), -1.0, 1.0),
-        "key_step": _norm(values.get("w_u", w) - w),
+        "similarity": xp.clip(product / (norm(z) * norm(z_s)), -1.0, 1.0),
+        "key_step": norm(values.get("w_u", w) - w),
     }
 
 

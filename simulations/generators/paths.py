@@ -128,11 +128,22 @@ def ar1_tolerance(cosine: float, T: int, M: int, mean_share: float = 0.0) -> flo
     """How far the mean adjacent cosine of kind "ar1" may be from the cosine that was asked for.
 
     (1 - rho^2) / d for the bias of a correlation of d = 2M numbers (twice its first order), and six
-    standard deviations sqrt(2 (1 - rho^2) / (d T)); rho is the AR(1) coefficient. For M >= 8.
+    standard deviations sqrt(2 (1 - rho^2) / (d T)); rho is the AR(1) coefficient. Beside a constant
+    part of share s, also six standard deviations of what the moving part's squared norm r and its
+    component along the constant one do to the cosine (s + (1 - s) rho r) / (s + (1 - s) r): both
+    are means over T steps that are as good as so many fewer as they are correlated. For M >= 8.
     """
-    rho = (cosine - mean_share) / (1 - mean_share) if mean_share < 1 else 1.0
+    s, d = mean_share, 2 * M
+    rho = (cosine - s) / (1 - s) if s < 1 else 1.0
     spread = max(1 - rho**2, 0.0)
-    return float(spread / (2 * M) + 6 * np.sqrt(2 * spread / (2 * M * T)))
+    own = spread / d + 6 * np.sqrt(2 * spread / (d * T))
+    if not 0 < s < 1 or rho >= 1:
+        return float(own)
+    slope = s * (1 - s) * (1 - rho)
+    of_norm = np.sqrt(2 / d * min(1.0, (1 + rho**2) / max(spread * T, 1e-300)))
+    along = np.sqrt(1 / d * min(1.0, (1 + rho) / ((1 - rho) * T)))
+    beside = 6 * slope * (of_norm + 2 * np.sqrt((1 - s) / s) * along) + 2 / d * slope * (1 - s)
+    return float(own + beside)
 
 
 def on_channels(x: np.ndarray, weights: np.ndarray) -> np.ndarray:

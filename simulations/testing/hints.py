@@ -23,7 +23,7 @@ class Hints:
     kernel: Kernel
 
     def __str__(self) -> str:
-        return f"; the kernel turns as {self.mistake} would" if self.mistake else ""
+        return f"; the answers fit {self.mistake}" if self.mistake else ""
 
     @cached_property
     def mistake(self) -> str | None:

@@ -39,13 +39,15 @@ class Misfit:
 def _allowed(kernel: Kernel, x: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Largest |kernel's - float64's| of a channel, (..., T, M)."""
     size = np.abs(to_channels(x, kernel.rope))
-    return sum(each.channel_error(size, kernel.rope, at) for each in (kernel.arithmetic, EXACT))
+    own, exact = (each.channel_error(size, kernel.rope, at) for each in (kernel.arithmetic, EXACT))
+    return own + exact
 
 
 def _length_error(kernel: Kernel, x: np.ndarray) -> np.ndarray:
     """The same for what no angle enters."""
     size = np.abs(to_channels(x, kernel.rope))
-    return sum(each.norm_error(size, kernel.rope) for each in (kernel.arithmetic, EXACT))
+    own, exact = (each.norm_error(size, kernel.rope) for each in (kernel.arithmetic, EXACT))
+    return own + exact
 
 
 def exact_angles(kernel: Kernel, x: np.ndarray, at: np.ndarray, shift: int) -> Misfit:
@@ -128,10 +130,11 @@ def scaling(kernel: Kernel, x: np.ndarray, at: np.ndarray, shift: int) -> Misfit
 def additivity(kernel: Kernel, x: np.ndarray, at: np.ndarray, shift: int) -> Misfit:
     """Of the first and the second components of all pairs."""
     z = to_channels(x, kernel.rope)
-    parts = [to_vectors(part, kernel.rope) for part in (z.real + 0j, 1j * z.imag)]
-    error = kernel.channels(x, at) - sum(kernel.channels(part, at) for part in parts)
-    allowed = sum(_length_error(kernel, each) for each in (x, *parts))
-    return Misfit(np.abs(error), allowed, _at(kernel, at))
+    first, second = (to_vectors(part, kernel.rope) for part in (z.real + 0j, 1j * z.imag))
+    parts = kernel.channels(first, at) + kernel.channels(second, at)
+    allowed = _length_error(kernel, first) + _length_error(kernel, second)
+    error = np.abs(kernel.channels(x, at) - parts)
+    return Misfit(error, allowed + _length_error(kernel, x), _at(kernel, at))
 
 
 def relative(kernel: Kernel, x: np.ndarray, at: np.ndarray, shift: int) -> Misfit:

@@ -11,8 +11,9 @@ import pytest
 from simulations.bounds import BOUNDS
 from simulations.bounds.bound import Bound, Sides, Values
 from simulations.experiment import Outcome, Settings
-from simulations.experiments import attack
-from simulations.experiments.attack import EXPERIMENT, INPUTS, LIMIT
+from simulations.experiments.attack import experiment as attack
+from simulations.experiments.attack.experiment import EXPERIMENT, LIMIT
+from simulations.experiments.attack.figure import INPUTS
 from tappa_theory.app.style import figure_style
 from tappa_theory.theorems import THEOREMS
 

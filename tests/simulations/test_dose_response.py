@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from simulations import doses
-from simulations.doses import PANELS, PERIOD
 from simulations.experiment import Settings
-from simulations.experiments import dose_response
-from simulations.experiments.dose_response import EXPERIMENT, coefficient, power
+from simulations.experiments.dose_response import experiment as dose_response
+from simulations.experiments.dose_response import panels
+from simulations.experiments.dose_response.experiment import EXPERIMENT, coefficient, power
+from simulations.experiments.dose_response.panels import PANELS, PERIOD
 from tappa_theory.app.style import figure_style
 from tappa_theory.theorems import THEOREMS
 
@@ -54,10 +54,10 @@ def test_a_response_that_is_not_linear_is_noticed():
 
 @pytest.mark.parametrize("dose", [1e-3, 0.1, 1.0])
 def test_the_doses_are_what_they_are_called(dose):
-    rope = doses._resonant(np.full(8, dose))
+    rope = panels._resonant(np.full(8, dose))
     assert np.allclose(np.abs(np.exp(1j * PERIOD * rope.frequencies) - 1), dose, rtol=1e-10)
-    energy = doses._scaled(np.arange(1.0, len(doses.DIAGONAL_ROPE.frequencies)), dose)
-    theta = doses.DIAGONAL_ROPE.frequencies
+    energy = panels._scaled(np.arange(1.0, len(panels.DIAGONAL_ROPE.frequencies)), dose)
+    theta = panels.DIAGONAL_ROPE.frequencies
     assert (energy * theta)[1:].sum() / (energy * theta)[0] == pytest.approx(dose)
 
 
@@ -69,10 +69,10 @@ def test_the_published_form_fails_where_a_minor_channel_does_not_resonate():
 
 
 def test_a_maximum_too_many_is_counted():
-    theta = doses.DIAGONAL_ROPE.frequencies
+    theta = panels.DIAGONAL_ROPE.frequencies
     energy = np.ones(len(theta))
     phase = np.random.default_rng(0).uniform(0, 2 * np.pi, len(theta))
-    assert doses._displacements(energy, phase)[2] > 0
+    assert panels._displacements(energy, phase)[2] > 0
 
 
 @pytest.fixture(scope="module")

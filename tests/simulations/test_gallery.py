@@ -7,7 +7,7 @@ import pytest
 from matplotlib.text import Text
 
 from simulations.experiment import Settings
-from simulations.experiments import gallery
+from simulations.experiments.gallery import experiment as gallery
 from simulations.generators import GENERATORS
 from simulations.generators.real_like import read_moments
 from tappa_theory.app.style import PAGE_WIDTH, figure_style

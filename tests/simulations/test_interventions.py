@@ -11,10 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulations import diagonals
-from simulations.changes import CHANGES, Content, content, interventions, moved
 from simulations.diagonals import drifting_row, maxima, promise, whole_maxima
 from simulations.experiment import Outcome, Settings
 from simulations.experiments.interventions import EXPERIMENT
+from simulations.experiments.interventions.changes import (
+    CHANGES,
+    Content,
+    content,
+    interventions,
+    moved,
+)
 from simulations.generators.parts import default_rope
 from simulations.generators.periodic_sequential import generate
 from tappa_theory.app.style import figure_style

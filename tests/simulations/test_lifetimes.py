@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from simulations.experiment import Settings
-from simulations.experiments import lifetimes as experiment
-from simulations.experiments import lifetimes_measures as measures
-from simulations.experiments.lifetimes_measures import (
+from simulations.experiments.lifetimes import experiment, measures
+from simulations.experiments.lifetimes.measures import (
     CHANNELS,
     FORMS,
     HORIZONS,
@@ -20,6 +19,7 @@ from simulations.experiments.lifetimes_measures import (
 )
 from tappa_theory.app.style import figure_style
 from tappa_theory.patterns import observed_rows
+from tappa_theory.rope import Rope
 
 LENGTH = 128
 HORIZON = 24
@@ -75,7 +75,7 @@ def test_no_certificate_outlasts_its_key(similarity, channels, kind):
 
 def test_a_query_that_does_not_move_is_certified_for_as_long_as_it_is_followed():
     head = a_head(1.0)
-    still = head.of(head.z, head.w, measures.Rope.none(measures.HEAD_DIM), head.scale)
+    still = replace(head, rope=Rope.none(measures.HEAD_DIM))
     found = lifetimes(still, HORIZON)
     for steps in (*found.certified.values(), found.old):
         np.testing.assert_array_equal(steps, HORIZON)
@@ -84,7 +84,7 @@ def test_a_query_that_does_not_move_is_certified_for_as_long_as_it_is_followed()
 def test_the_angle_outlasts_a_query_that_only_grows():
     head = a_head(1.0)
     grown = head.z * 1.2 ** np.arange(LENGTH)[:, None]
-    found = lifetimes(head.of(grown, head.w, measures.Rope.none(64), head.scale), HORIZON)
+    found = lifetimes(replace(head, z=grown, rope=Rope.none(64)), HORIZON)
     assert found.certified["angle"].min() == HORIZON > found.certified["norms"].max()
 
 

@@ -10,23 +10,20 @@ import numpy as np
 import pytest
 
 from simulations.experiment import Outcome, Settings
-from simulations.experiments import pattern_prediction
-from simulations.experiments.pattern_prediction import (
+from simulations.experiments.pattern_prediction import experiment as pattern_prediction
+from simulations.experiments.pattern_prediction.experiment import EXPERIMENT
+from simulations.experiments.pattern_prediction.heads import (
     BASES,
-    EXPERIMENT,
     LENGTHS,
     NOISE,
     SIZES,
     cases,
-    confusion,
-    f1,
-    interval,
-    macro_f1,
     make,
 )
+from simulations.experiments.pattern_prediction.scores import confusion, f1, interval, macro_f1
 from tappa_theory.app.style import figure_style
 from tappa_theory.patterns import PATTERNS, THRESHOLDS, Thresholds
-from tappa_theory.prediction import HIGH_SIMILARITY, ROWS
+from tappa_theory.prediction import DRAWN, HIGH_SIMILARITY, ROWS
 
 QUICK = Settings(quick=True)
 
@@ -43,7 +40,7 @@ def test_thresholds_are_those_the_predictor_was_made_with() -> None:
         shortest=128,
     )  # fmt: skip
     assert frozen == THRESHOLDS
-    assert (ROWS, HIGH_SIMILARITY) == (32, 0.8)
+    assert (ROWS, DRAWN, HIGH_SIMILARITY) == (256, 0.25, 0.8)
 
 
 def test_confusion_has_the_reference_in_rows() -> None:

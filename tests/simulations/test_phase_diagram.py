@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulations import phase_cells, phase_certificates
 from simulations.experiment import Settings
-from simulations.experiments import phase_diagram
 from simulations.experiments.phase_diagram import EXPERIMENT
-from simulations.head import SyntheticHead
-from simulations.phase_certificates import (
+from simulations.experiments.phase_diagram import cells as phase_cells
+from simulations.experiments.phase_diagram import certificates as phase_certificates
+from simulations.experiments.phase_diagram import experiment as phase_diagram
+from simulations.experiments.phase_diagram.certificates import (
     SEASON,
     ColumnCertificate,
     certify_column,
@@ -19,7 +19,7 @@ from simulations.phase_certificates import (
     farthest,
     largest,
 )
-from simulations.phase_plane import (
+from simulations.experiments.phase_diagram.plane import (
     CHANNELS,
     GAP,
     LENGTH,
@@ -33,6 +33,7 @@ from simulations.phase_plane import (
     queries,
     turn,
 )
+from simulations.head import SyntheticHead
 from tappa_theory.app.style import figure_style
 from tappa_theory.patterns import lag_similarity, season
 from tappa_theory.shift_identity import QUERY_DRIFT, rotation_residual, theta

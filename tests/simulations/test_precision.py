@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations import rounded_rope
 from simulations.experiment import Outcome, Settings
-from simulations.experiments import precision, precision_figure, precision_measures
-from simulations.experiments.precision import EXPERIMENT
-from simulations.experiments.precision_measures import (
+from simulations.experiments.precision import EXPERIMENT, rope
+from simulations.experiments.precision import experiment as precision
+from simulations.experiments.precision import figure as precision_figure
+from simulations.experiments.precision import measures as precision_measures
+from simulations.experiments.precision.measures import (
     BFLOAT16,
     FLOAT16,
     FLOAT32,
@@ -24,7 +25,7 @@ from simulations.experiments.precision_measures import (
     drift,
     shifted_to,
 )
-from simulations.rounded_rope import in_type, stored_frequencies, table, turn
+from simulations.experiments.precision.rope import in_type, stored_frequencies, table, turn
 from tappa_theory.app.style import figure_style, save_figure
 
 BITS = {"float32": 24, "float16": 11, "bfloat16": 8}
@@ -120,7 +121,7 @@ def test_a_bound_too_small_is_a_violation(monkeypatch, name, factor):
 @pytest.mark.parametrize("wrong", ["table cut off", "position late", "another frequency"])
 def test_a_rotation_that_rounds_otherwise_is_a_violation(monkeypatch, wrong):
     if wrong == "table cut off":
-        monkeypatch.setattr(rounded_rope, "rounded", _cut_off)
+        monkeypatch.setattr(rope, "rounded", _cut_off)
     elif wrong == "position late":
         late = precision_measures.table
         monkeypatch.setattr(

@@ -5,10 +5,9 @@ import pytest
 from scipy.stats import entropy, spearmanr
 
 from simulations.experiment import Settings
-from simulations.experiments import predictability as experiment
-from simulations.experiments import predictability_measures as measures
-from simulations.experiments.predictability_heads import FAMILIES, LENGTH, drawn_heads
-from simulations.experiments.predictability_measures import (
+from simulations.experiments.predictability import experiment, measures
+from simulations.experiments.predictability.heads import FAMILIES, LENGTH, drawn_heads
+from simulations.experiments.predictability.measures import (
     PREDICTORS,
     RESPONSES,
     interval,

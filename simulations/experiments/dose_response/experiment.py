@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from simulations.doses import (
+from simulations.experiment import Criterion, Experiment, Outcome, Settings, columns
+from simulations.experiments.dose_response.figure import draw
+from simulations.experiments.dose_response.panels import (
+    ANTI_RESONANT_SHARE,
     CHANNELS,
     LENGTH,
     PANELS,
     PERIOD,
     RESONANT,
+    ROPE,
     Panel,
     Response,
 )
-from simulations.experiment import Criterion, Experiment, Outcome, Settings
-from simulations.experiments.dose_response_figure import draw
 from tappa_theory.app.style import number_text
 
 DOSES = 16
@@ -97,7 +99,7 @@ def run(settings: Settings) -> Outcome:
             "length": LENGTH,
             "head_size": 2 * CHANNELS,
             "head_size_seasonal": 2 * RESONANT,
-            "base": 10_000,
+            "base": ROPE.base,
             "period": PERIOD,
             "heads_per_dose": heads,
             "doses": count,
@@ -157,21 +159,19 @@ def _criteria(panel: Panel, responses: list[Response], fits: list[Fit]) -> list[
 def _finding(responses: dict[str, list[Response]], fits: list[Fit]) -> str:
     parts = []
     for panel in PANELS:
-        by = {fit.curve: fit for fit in fits if fit.panel == panel.name}
-        parts.append(
-            f"{panel.name} {number_text(by['typical'].share)} on average,"
-            f" {number_text(by['worst'].share)} for the worst pair and"
-            f" {number_text(by['adversarial'].share)} for adversarial heads"
-        )
+        by = {fit.curve: number_text(fit.share) for fit in fits if fit.panel == panel.name}
+        parts.append(f"{panel.name} {', '.join(by[curve] for curve in CURVES)}")
     powers = [fit.power for fit in fits]
+    largest = max(response.ratio for found in responses.values() for response in found)
     least = min(responses["seasonal"], key=lambda response: response.dose)
     assert least.published is not None
     return (
-        f"Every response grows in proportion to its dose, powers {min(powers):.2f} to"
-        f" {max(powers):.2f}. Coefficients over the theorem's: {'; '.join(parts)}. With a tenth of"
-        " the energy on an anti-resonant channel the change after a period is"
-        f" {number_text(least.published / least.bound)} times the published bound at a dominant"
-        f" resonance error of {least.dose:g}."
+        f"The largest response is {number_text(largest)} times its bound, and fitted powers of"
+        f" response over dose are {min(powers):.2f} to {max(powers):.2f}. Coefficients over the"
+        f" theorem's ({', '.join(CURVES)}): {'; '.join(parts)}. With"
+        f" {ANTI_RESONANT_SHARE:.0%} of the energy on an anti-resonant channel the change after a"
+        f" period is {number_text(least.published / least.bound)} times the published bound at a"
+        f" dominant resonance error of {least.dose:g}."
     )
 
 
@@ -183,7 +183,7 @@ def _response_table(responses: dict[str, list[Response]]) -> dict[str, list[Any]
         for curve in (*CURVES, "bound", "published")
         if (value := getattr(response, curve)) is not None
     ]
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    return columns(rows)
 
 
 def _fit_table(fits: list[Fit]) -> dict[str, list[Any]]:
@@ -198,7 +198,7 @@ def _fit_table(fits: list[Fit]) -> dict[str, list[Any]]:
         }
         for fit in fits
     ]
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    return columns(rows)
 
 
 EXPERIMENT = Experiment(

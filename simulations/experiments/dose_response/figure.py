@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulations.doses import PANELS, Panel
 from simulations.experiment import Drawn, Outcome
+from simulations.experiments.dose_response.panels import ANTI_RESONANT_SHARE, PANELS, Panel
 from tappa_theory.app.style import (
     GUIDE,
     INK,
@@ -44,8 +44,9 @@ def draw(outcome: Outcome) -> Drawn:
             "Response over dose on synthetic heads: mean and worst pair of random heads, heads made"
             " to attain the bound, and the theorem's bound. Changes of logits are in units of"
             " λ|q||k|. Coefficients are slopes at small doses over the theorem's. The crosses are"
-            " heads with a tenth of the energy on an anti-resonant channel, over the resonance"
-            " error of the dominant channel, which the published form alone takes into account."
+            f" heads with {ANTI_RESONANT_SHARE:.0%} of the energy on an anti-resonant channel, over"
+            " the resonance error of the dominant channel, which the published form alone takes"
+            " into account."
         ),
         alt=_alt(outcome),
     )
@@ -123,7 +124,6 @@ def _alt(outcome: Outcome) -> str:
         lines = _fitted(outcome, panel.name).splitlines()[1:]
         told.append(f"{panel.name}: {'; '.join(lines)}")
     return (
-        "Four plots of response over dose, both logarithmic. All curves are straight lines of slope"
-        " one below the bound; the adversarial heads lie on it. Power and coefficient over the"
-        f" theorem's: {'. '.join(told)}."
+        f"{len(PANELS)} plots of response over dose, both logarithmic, with the bound of a theorem."
+        f" Power and coefficient over the theorem's: {'. '.join(told)}."
     )

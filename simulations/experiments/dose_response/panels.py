@@ -15,19 +15,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulations.attained import (
+from simulations.diagonals import maxima
+from simulations.experiments.dose_response.witnesses import (
     diagonal_attained,
     seasonal_attained,
     shift_change,
     vertical_attained,
 )
-from simulations.diagonals import maxima
+from simulations.generators.parts import default_rope
 from simulations.generators.paths import drifting
 from tappa_theory.rope import Rope
 from tappa_theory.separable import evaluate, separate
 from tappa_theory.theorems import THEOREMS
 
-ROPE = Rope.from_parameters(64, {"rope_theta": 10_000.0})
+ROPE = default_rope()
 CHANNELS = len(ROPE.frequencies)
 LENGTH = 128
 SLOW = slice(24, CHANNELS)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from simulations.experiment import Criterion, Experiment, Outcome, Settings
-from simulations.experiments.gallery_figure import draw
+from simulations.experiment import Criterion, Experiment, Outcome, Settings, columns
+from simulations.experiments.gallery.figure import draw
 from simulations.generators import GENERATORS, default_rope, real_like, unpredictable
 from simulations.head import SyntheticHead
 from tappa_theory.patterns import PATTERNS, THRESHOLDS
@@ -46,13 +46,13 @@ def run(settings: Settings) -> Outcome:
     observed = {name: _share(rows, name, "observed") for name in names}
     predicted = {name: _share(rows, name, "predicted") for name in names}
     moments = real_like.read_moments(settings.moments)
-    alike = float(np.mean([row["observed"] == row["intended"] for row in real]))
-    foretold = float(np.mean([row["predicted"] == row["observed"] for row in real]))
+    alike = _matching(real, "observed", "intended")
+    foretold = _matching(real, "predicted", "observed")
     commonest = _commonest([row["intended"] for row in real])
     rarest, worst = min(names, key=lambda n: observed[n]), min(names, key=lambda n: predicted[n])
     drawn = dict(_drawn(settings))
     return Outcome(
-        tables={"heads": _columns([*rows, *real]), "features": _columns(_features(drawn))},
+        tables={"heads": columns([*rows, *real]), "features": columns(_features(drawn))},
         criteria=(
             Criterion(
                 f"heads that show the pattern intended, of the generator with fewest ({rarest})",
@@ -174,17 +174,16 @@ def _features(heads: Mapping[str, SyntheticHead]) -> list[dict[str, Any]]:
 
 
 def _share(rows: list[dict[str, Any]], name: str, what: str) -> float:
-    return float(
-        np.mean([row[what] == row["intended"] for row in rows if row["generator"] == name])
-    )
+    return _matching([row for row in rows if row["generator"] == name], what, "intended")
+
+
+def _matching(rows: list[dict[str, Any]], one: str, other: str) -> float:
+    """Share of the rows in which both are the same; 0 of none."""
+    return sum(row[one] == row[other] for row in rows) / max(len(rows), 1)
 
 
 def _commonest(patterns: list[str]) -> float:
     return max(patterns.count(name) for name in PATTERNS) / max(len(patterns), 1)
-
-
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 EXPERIMENT = Experiment(

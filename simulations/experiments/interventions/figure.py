@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.experiment import Drawn, Outcome
+from simulations.experiment import Drawn, Outcome, rows
 from tappa_theory.app.style import GUIDE, INK, PAGE_WIDTH, PATTERN_MARKS, QUERY_COLOUR, new_figure
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems import THEOREMS
@@ -48,9 +48,21 @@ def draw(outcome: Outcome) -> Drawn:
         " shows evenly spaced lines. Right: largest relative error of a published spacing against"
         " \u03ba of the channel of most energy; line: the bound, which"
         " is proven where the hypothesis is met for that channel.",
-        "Two scatter plots. Where the hypothesis is met all spacings lie inside their error bars."
-        " Where another channel has the larger energy times frequency, the maxima are far closer"
-        " than published, though the lines of most maps are as far apart as published.",
+        _alt(outcome),
+    )
+
+
+def _alt(outcome: Outcome) -> str:
+    right = [
+        f"{row['case']}, {row['reading']}: {row['right']} of {row['configurations']}"
+        for row in rows(outcome.tables["rules"])
+        if row["rule"] == "energy"
+    ]
+    return (
+        "Two logarithmic scatter plots: observed against published spacing, and the largest"
+        " relative error of a spacing against \u03ba of the channel of most energy. Published"
+        f" spacings that are right, by case and by what counts as a diagonal: {'; '.join(right)}."
+        f" {outcome.finding}"
     )
 
 

@@ -7,13 +7,11 @@ computed, and then followed.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from simulations.experiment import Criterion, Experiment, Outcome, Settings
-from simulations.experiments.lifetimes_figure import draw
-from simulations.experiments.lifetimes_measures import (
+from simulations.experiment import Criterion, Experiment, Outcome, Row, Settings, columns
+from simulations.experiments.lifetimes.figure import draw
+from simulations.experiments.lifetimes.measures import (
     BASE,
     CHANNELS,
     FORMS,
@@ -24,8 +22,6 @@ from simulations.experiments.lifetimes_measures import (
     KEPT_SHARE,
     KINDS,
     SPREAD,
-    DriftHead,
-    Entry,
     Reuse,
     drift_head,
     each,
@@ -34,6 +30,7 @@ from simulations.experiments.lifetimes_measures import (
     reuse,
     where,
 )
+from simulations.head import SyntheticHead
 from tappa_theory.app.style import digits_text, number_text, share_text
 from tappa_theory.similarity import adjacent
 
@@ -64,8 +61,8 @@ def _run(settings: Settings) -> Outcome:
     length, copies = (160, 2) if settings.quick else (256, 4)
     halves = range(2, 11, 2 if settings.quick else 1)
     similarities = [1 - 10.0 ** (-half / 2) for half in halves]
-    heads: list[Entry] = []
-    later: list[Entry] = []
+    heads: list[Row] = []
+    later: list[Row] = []
     for place, similarity in enumerate(similarities):
         for kind in KINDS:
             for channels in CHANNELS:
@@ -91,16 +88,16 @@ def _run(settings: Settings) -> Outcome:
         "kept_share": KEPT_SHARE,
         "horizon": HORIZON,
     }
-    tables = {"heads": _table(heads), "reuse": _table(later)}
+    tables = {"heads": columns(heads), "reuse": columns(later)}
     return Outcome(tables, _criteria(heads, later), _finding(heads, later), conditions)
 
 
-def _described(head: DriftHead) -> Entry:
+def _described(head: SyntheticHead) -> Row:
     """One row of the table of heads; lifetimes are means over the rows, in steps."""
     lived = lifetimes(head)
     moved = np.linalg.norm(np.diff(head.query, axis=0), axis=-1)
     alive = lived.old >= 1
-    found: Entry = {
+    found: Row = {
         "similarity_before": float(adjacent(head.z)),
         "similarity_after": float(adjacent(head.query)),
         "step": float(np.median(moved / np.linalg.norm(head.query[:-1], axis=-1))),
@@ -122,9 +119,9 @@ def _described(head: DriftHead) -> Entry:
     return found | {"norms_longer": int(np.count_nonzero(weaker))}
 
 
-def _reused(found: Reuse) -> Entry:
+def _reused(found: Reuse) -> Row:
     """One row of the table of reuse: means over the rows of a head, tightness the median."""
-    entry: Entry = {"rows": len(found.observed), "broken": found.broken}
+    entry: Row = {"rows": len(found.observed), "broken": found.broken}
     for name in ("discarded", "observed", "measured", "a_priori"):
         entry[name] = float(getattr(found, name).mean())
     for name in ("measured", "a_priori"):
@@ -134,11 +131,7 @@ def _reused(found: Reuse) -> Entry:
     return entry
 
 
-def _table(entries: list[Entry]) -> dict[str, list[Any]]:
-    return {name: [entry[name] for entry in entries] for name in entries[0]}
-
-
-def _criteria(heads: list[Entry], later: list[Entry]) -> tuple[Criterion, ...]:
+def _criteria(heads: list[Row], later: list[Row]) -> tuple[Criterion, ...]:
     broken = float(sum(each(heads, f"broken_{form}").sum() for form in FORMS))
     speaking = where(heads, channels="slow", least=SPEAKS_FROM)
     straight = where(speaking, kind="smooth")
@@ -191,7 +184,7 @@ def _criteria(heads: list[Entry], later: list[Entry]) -> tuple[Criterion, ...]:
     )  # fmt: skip
 
 
-def _speaks_from(heads: list[Entry], share: str) -> float | None:
+def _speaks_from(heads: list[Row], share: str) -> float | None:
     """Least similarity from which on at least half of the rows are certified for a step."""
     found = None
     for similarity in sorted({entry["similarity_set"] for entry in heads}, reverse=True):
@@ -201,39 +194,30 @@ def _speaks_from(heads: list[Entry], share: str) -> float | None:
     return found
 
 
-def _finding(heads: list[Entry], later: list[Entry]) -> str:
+def _finding(heads: list[Row], later: list[Row]) -> str:
     broken = int(sum(each(heads, f"broken_{form}").sum() for form in FORMS))
     broken += int(each(later, "broken").sum())
-    starts = {
-        (channels, kind): _speaks_from(where(heads, channels=channels, kind=kind), "share_angle")
+    starts = ", ".join(
+        f"{'no value tried' if start is None else digits_text(start)} ({channels} channels, {kind})"
         for channels in CHANNELS
         for kind in KINDS
-    }
-    told = ["none" if start is None else digits_text(start) for start in starts.values()]
+        for start in [_speaks_from(where(heads, channels=channels, kind=kind), "share_angle")]
+    )
     straight = where(heads, channels="slow", kind="smooth", least=SPEAKS_FROM)
     soon = where(later, channels="slow", least=REUSE_FROM, horizon=1)
     far = where(later, channels="slow", least=REUSE_FROM, horizon=HORIZONS[-1])
     return (
-        f"{broken} certificates broken on {int(each(heads, 'rows').sum())} followed rows and"
-        f" {int(each(later, 'rows').sum())} comparisons of discarded mass. Half of the rows are"
-        f" certified for a step by angle from similarity {told[0]} (smooth drift) and {told[1]}"
-        f" (independent steps) on slow channels, from {told[2]} and {told[3]} on all channels,"
-        f" whose turning moves the query by {number_text(_least_step(heads))} of its norm or more."
-        f" From {SPEAKS_FROM} on, smooth drift on slow channels, the angle certifies"
-        f" {number_text(mean(straight, 'certified_angle'))} of"
-        f" {number_text(mean(straight, 'observed_old'))} steps, the channels"
-        f" {number_text(mean(straight, 'certified_channels'))}, the norms"
-        f" {number_text(mean(straight, 'certified_norms'))}; the median row of a head has"
-        f" {share_text(mean(straight, 'tightness_angle'))} of its lifetime certified by angle. One"
-        f" step after keys are discarded, from {REUSE_FROM} on, the a priori certificate is below"
-        f" {INFORMATIVE} for {share_text(mean(soon, 'informative_a_priori'))} of the rows on slow"
-        f" channels, after {HORIZONS[-1]} steps for"
-        f" {share_text(mean(far, 'informative_a_priori'))}."
+        f"{broken} certificates are broken on {int(each(heads, 'rows').sum()):,} followed rows and"
+        f" {int(each(later, 'rows').sum()):,} comparisons of discarded mass. Half of the rows are"
+        f" certified for a step by angle from q-similarity {starts}; from {SPEAKS_FROM} on, on slow"
+        f" channels under smooth drift, {number_text(mean(straight, 'certified_angle'))} of"
+        f" {number_text(mean(straight, 'observed_old'))} steps are certified by angle,"
+        f" {number_text(mean(straight, 'certified_channels'))} by channels and"
+        f" {number_text(mean(straight, 'certified_norms'))} by norms. The a priori reuse"
+        f" certificate on slow channels, from {REUSE_FROM} on, is below {INFORMATIVE} for"
+        f" {share_text(mean(soon, 'informative_a_priori'))} of the rows one step after keys are"
+        f" discarded and for {share_text(mean(far, 'informative_a_priori'))} after {HORIZONS[-1]}."
     )
-
-
-def _least_step(heads: list[Entry]) -> float:
-    return float(each(where(heads, channels="all"), "step").min())
 
 
 EXPERIMENT = Experiment(

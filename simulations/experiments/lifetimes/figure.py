@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulations.experiment import Drawn, Outcome
-from simulations.experiments.lifetimes_measures import (
+from simulations.experiment import Drawn, Outcome, Row, rows
+from simulations.experiments.lifetimes.measures import (
     BASE,
     CHANNELS,
     HEAD_DIM,
     HORIZON,
     HORIZONS,
+    KEPT_SHARE,
     KINDS,
     SPREAD,
-    Entry,
-    entries,
     mean,
     where,
 )
@@ -22,7 +21,7 @@ from tappa_theory.app.style import GUIDE, INK, KEY_COLOUR, PAGE_WIDTH, QUERY_COL
 
 
 def draw(outcome: Outcome) -> Drawn:
-    heads, later = (entries(outcome.tables[name]) for name in ("heads", "reuse"))
+    heads, later = (rows(outcome.tables[name]) for name in ("heads", "reuse"))
     figure = new_figure(PAGE_WIDTH, 3.1)
     left, middle, right = figure.subplots(1, 3)
     _draw_lifetimes(left, heads)
@@ -47,26 +46,27 @@ def draw(outcome: Outcome) -> Drawn:
         f" among the keys of the row, at most {HORIZON}, against the step of the query after RoPE"
         " over its norm; certified by channels, by angle and by norms (theorem lifetime). Middle:"
         " share of the rows certified for a step or more by angle, against 1 less the adjacent"
-        " q-similarity before RoPE. Right: attention on the three quarters of the keys that were"
-        " attended least, 1 and 16 steps later, on slow channels under smooth drift, and its"
-        " certificates (theorem kv_reuse) from the measured oscillation and a priori."
+        f" q-similarity before RoPE. Right: attention on the {1 - KEPT_SHARE:.0%} of the keys that"
+        f" were attended least, {HORIZONS[0]} and {HORIZONS[-1]} steps later, on slow channels"
+        " under smooth drift, and its certificates (theorem kv_reuse) from the measured oscillation"
+        " and a priori."
     )
     alt = (
-        "Left: certified lifetimes lie below the observed ones at every step size. Middle: the"
-        " share of rows with a certificate against the similarity, for slow and for all channels."
-        " Right: observed attention on discarded keys lies below both certificates."
+        "Left: certified and observed lifetimes against the step of the query. Middle: the share"
+        " of rows with a certificate against the similarity, for slow and for all channels. Right:"
+        " attention on discarded keys and its two certificates against the similarity."
         f" {outcome.finding}"
     )
     return Drawn(figure, "Lifetimes and KV reuse: certified and observed", caption, alt)
 
 
-def _levels(entries: list[Entry]) -> list[list[Entry]]:
+def _levels(entries: list[Row]) -> list[list[Row]]:
     """The entries of every similarity that was set, from the least on."""
     levels = sorted({entry["similarity_set"] for entry in entries})
     return [where(entries, least=level, most=level) for level in levels]
 
 
-def _draw_lifetimes(axes: Any, heads: list[Entry]) -> None:
+def _draw_lifetimes(axes: Any, heads: list[Row]) -> None:
     cells = [
         cell
         for channels in CHANNELS
@@ -94,7 +94,7 @@ def _draw_lifetimes(axes: Any, heads: list[Entry]) -> None:
     axes.set_ylabel("lifetime of the top key (steps)", labelpad=2)
 
 
-def _draw_shares(axes: Any, heads: list[Entry]) -> None:
+def _draw_shares(axes: Any, heads: list[Row]) -> None:
     for channels, colour in zip(CHANNELS, (QUERY_COLOUR, KEY_COLOUR), strict=True):
         for kind, style, marker in zip(KINDS, ("-", "--"), "os", strict=True):
             levels = _levels(where(heads, channels=channels, kind=kind))
@@ -109,7 +109,7 @@ def _draw_shares(axes: Any, heads: list[Entry]) -> None:
     axes.set_ylabel("rows certified for a step (share)")
 
 
-def _draw_reuse(axes: Any, later: list[Entry]) -> None:
+def _draw_reuse(axes: Any, later: list[Row]) -> None:
     for step, style, marker in ((HORIZONS[0], "-", "o"), (HORIZONS[-1], "--", "s")):
         levels = _levels(where(later, horizon=step))
         for name, colour, label in (
@@ -126,7 +126,7 @@ def _draw_reuse(axes: Any, later: list[Entry]) -> None:
     axes.set_ylabel("attention on discarded keys")
 
 
-def _unlike(levels: list[list[Entry]]) -> list[float]:
+def _unlike(levels: list[list[Row]]) -> list[float]:
     return [1 - level[0]["similarity_set"] for level in levels]
 
 

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from simulations.experiment import Table
+from simulations.experiment import Row
 from simulations.generators.parts import default_rope, scale_of
 from simulations.generators.paths import Kind, drifting
-from simulations.rounding import UNIT_ROUNDOFF, logit_error
-from tappa_theory.arrays import real_vectors
-from tappa_theory.attention import causal, logits, softmax
+from simulations.head import SyntheticHead
+from simulations.rounding import UNIT_ROUNDOFF
+from tappa_theory.attention import causal
 from tappa_theory.patterns import observed_rows
-from tappa_theory.rope import Rope, rotate
 from tappa_theory.separable import evaluate, separate
 from tappa_theory.theorems.attention_distance import MASS_LATER
 from tappa_theory.theorems.lifetime import BY_ANGLE, BY_NORMS, MARGIN_CHANGE
@@ -48,41 +47,9 @@ FORMS = ("channels", "norms", "angle")
 """The certificates of a lifetime: registry `lifetime`, bound, by_norms and by_angle."""
 
 
-@dataclass(frozen=True, eq=False)
-class DriftHead:
-    """Channels before RoPE with what is computed from them.
-
-    query, key: (T, d) after RoPE. logits, attention: (T, T). error: rounding of a logit.
-    """
-
-    z: np.ndarray
-    w: np.ndarray
-    rope: Rope
-    scale: float
-    query: np.ndarray
-    key: np.ndarray
-    logits: np.ndarray
-    attention: np.ndarray
-    error: float
-
-    @classmethod
-    def of(cls, z: np.ndarray, w: np.ndarray, rope: Rope, scale: float) -> DriftHead:
-        """The head with these channels, query t and key t at position t."""
-        rows = np.arange(len(z))
-        logit = logits(z, w, rope, scale)
-        return cls(
-            z, w, rope, scale,
-            query=real_vectors(rotate(z, rope, rows)),
-            key=real_vectors(rotate(w, rope, rows)),
-            logits=logit,
-            attention=softmax(logit, causal(rows, len(z))),
-            error=logit_error(z, w, rope, scale),
-        )  # fmt: skip
-
-
 def drift_head(
     rng: np.random.Generator, length: int, similarity: float, kind: Kind, channels: str
-) -> DriftHead:
+) -> SyntheticHead:
     """Random unrelated keys, and queries of that adjacent cosine before RoPE.
 
     kind: of `paths.drifting`. channels: "slow" puts everything on the slower half, "all" on all.
@@ -94,7 +61,7 @@ def drift_head(
     z[:, used] = drifting(rng, length, width, cosine=similarity, norm=SPREAD / SCALE, kind=kind)
     shape = length, width
     w[:, used] = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    return DriftHead.of(z, w, ROPE, SCALE)
+    return SyntheticHead(z, w, ROPE, SCALE, intended="unpredictable")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +77,7 @@ class Lifetimes:
     every: np.ndarray
 
 
-def lifetimes(head: DriftHead, horizon: int = HORIZON) -> Lifetimes:
+def lifetimes(head: SyntheticHead, horizon: int = HORIZON) -> Lifetimes:
     """Certified and observed lifetimes of the rows that can be followed for `horizon` steps."""
     length = len(head.z)
     rows = np.arange(observed_rows(length), length - horizon, EVERY)
@@ -125,7 +92,7 @@ def lifetimes(head: DriftHead, horizon: int = HORIZON) -> Lifetimes:
     rival = causal(rows, length)
     rival[np.arange(len(rows)), top] = False
     # Eight roundings of logits, in the margin now, the margin later, and their certificates.
-    lead = head.logits[rows, top][:, None] - head.logits[rows] - 8 * head.error
+    lead = head.logits[rows, top][:, None] - head.logits[rows] - 8 * head.logit_error
     lead = np.where(rival, np.maximum(lead, 0.0), np.inf)
     distance = np.where(rival, cdist(head.key[top], head.key), 1.0)
     more = 1 + (HEAD_DIM + 8) * UNIT_ROUNDOFF
@@ -163,7 +130,7 @@ def lifetimes(head: DriftHead, horizon: int = HORIZON) -> Lifetimes:
 
 
 def _margin_changes(
-    head: DriftHead, rows: np.ndarray, later: np.ndarray, top: np.ndarray
+    head: SyntheticHead, rows: np.ndarray, later: np.ndarray, top: np.ndarray
 ) -> np.ndarray:
     """(R, S, T): what every step to a later row may change in the margin over every key."""
     feature = separate(MARGIN_CHANGE)
@@ -218,7 +185,7 @@ class Reuse:
         return int(np.count_nonzero(self.observed > limit))
 
 
-def reuse(head: DriftHead, step: int) -> Reuse:
+def reuse(head: SyntheticHead, step: int) -> Reuse:
     """All but the most attended keys of each row are discarded, and looked at `step` rows later."""
     length = len(head.z)
     rows = np.arange(observed_rows(length), length - step, EVERY)
@@ -248,15 +215,11 @@ def reuse(head: DriftHead, step: int) -> Reuse:
         evaluate(MASS_LATER, {"mass": discarded, "omega": omega}) for omega in (oscillation, limit)
     )
     # Each mass errs by its sum's roundings and four logits' errors, relative to itself.
-    slack = 8 * head.error + 8 * length * UNIT_ROUNDOFF
+    slack = 8 * head.logit_error + 8 * length * UNIT_ROUNDOFF
     return Reuse(discarded, observed, measured, a_priori, slack)
 
 
-Entry = dict[str, Any]
-"""One row of a table."""
-
-
-def where(entries: list[Entry], **fixed: Any) -> list[Entry]:
+def where(entries: list[Row], **fixed: Any) -> list[Row]:
     """The entries with these values; `least` and `most` limit the similarity that was set."""
     least, most = fixed.pop("least", 0.0), fixed.pop("most", 1.0)
     return [
@@ -267,17 +230,12 @@ def where(entries: list[Entry], **fixed: Any) -> list[Entry]:
     ]
 
 
-def each(entries: list[Entry], name: str) -> np.ndarray:
+def each(entries: list[Row], name: str) -> np.ndarray:
     """That column, without the entries in which it is None."""
     found = [entry[name] for entry in entries if entry[name] is not None]
     return np.array(found, dtype=np.float64)
 
 
-def mean(entries: list[Entry], name: str) -> float:
+def mean(entries: list[Row], name: str) -> float:
     """Mean over heads, which have equally many rows."""
     return float(each(entries, name).mean())
-
-
-def entries(table: Table) -> list[Entry]:
-    """The rows of a table."""
-    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]

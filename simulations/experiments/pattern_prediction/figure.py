@@ -40,18 +40,22 @@ def draw(outcome: Outcome) -> Drawn:
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower right", ncols=3, handlelength=2.4)
     heads = outcome.conditions["heads_per_level"]
-    found = outcome.criteria[0].observed
+
+    def _range(name: str) -> str:
+        values = outcome.conditions[name]
+        return f"{int(min(values)):,} to {int(max(values)):,}"
+
     return Drawn(
         figure,
         "Patterns predicted from queries and keys alone",
         f"Observed against predicted pattern of {heads} synthetic heads at each signal-to-noise"
-        " ratio of queries and keys (bases 5,000 to 1,000,000, head sizes 32 to 128, 192 to 512"
-        " positions; nothing was chosen on them); colour: share of the heads observed. Right:"
-        " macro-F1 over the patterns against the observed one, bars: 95% intervals over resampled"
-        f" heads, line: the {outcome.criteria[0].limit:g} asked for at 10 dB. Commonest: the"
-        " pattern that most heads show.",
-        f"Three confusion matrices and a plot of macro-F1: {found:.3f} at 10 dB, where the"
-        f" published rule has {found - outcome.criteria[2].observed:.3f}.",
+        f" ratio of queries and keys (bases {_range('bases')}, head sizes {_range('head_sizes')},"
+        f" {_range('lengths')} positions); colour: share of the heads observed. Right: macro-F1"
+        " over the patterns against the observed one, bars: 95% intervals over resampled heads,"
+        f" line: the {outcome.criteria[0].limit:g} that is asked for. Commonest: the pattern that"
+        " most heads show.",
+        f"{len(panels) - 1} confusion matrices and a plot of macro-F1 over the noise."
+        f" {outcome.finding}",
     )
 
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulations.experiment import Settings
-from simulations.head import SyntheticHead
-from simulations.phase_certificates import (
+from simulations.experiments.phase_diagram.certificates import (
     ColumnCertificate,
     DiagonalCertificate,
     certify_column,
     certify_diagonals,
     largest,
 )
-from simulations.phase_plane import LENGTH, MOVEMENTS, ROWS, Movement, head
+from simulations.experiments.phase_diagram.plane import LENGTH, MOVEMENTS, ROWS, Movement, head
+from simulations.head import SyntheticHead
 from tappa_theory.patterns import distances
 
 DIAGONALS = ("sequential", "periodic_sequential")

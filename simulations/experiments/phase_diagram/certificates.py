@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import expit
 
-from simulations.phase_plane import (
+from simulations.experiments.phase_diagram.plane import (
     CHANNELS,
     LENGTH,
     NORM,
@@ -35,10 +35,10 @@ from tappa_theory.patterns import (
     offset_sums,
     read_lines,
 )
-from tappa_theory.separable import evaluate
+from tappa_theory.separable import evaluate, separate
 from tappa_theory.shift_identity import LOGIT
 from tappa_theory.theorems import THEOREMS
-from tappa_theory.theorems.lifetime import KEY_DISTANCE, QUERY_MOVE
+from tappa_theory.theorems.lifetime import MARGIN_CHANGE
 
 SEASON = 4 / 3
 """What a season can count for at most, per share of attention that lies off the lines: the rows
@@ -52,6 +52,8 @@ GAP_OF_BOUNDS = THEOREMS["re_access"].auxiliary["gap"]
 ALONG_DIAGONAL = THEOREMS["sequential"].auxiliary["several_steps"]
 MASS_LATER = THEOREMS["attention_distance"].auxiliary["mass_later"]
 OSCILLATION = THEOREMS["attention_distance"].auxiliary["oscillation"]
+
+_COMMON = {"theta": ROPE.frequencies, "lambda": np.full(CHANNELS, SCALE)}
 
 
 def farthest(
@@ -104,13 +106,12 @@ def certify_column(movement: Movement, channel: int, dissimilarity: float) -> Co
     """
     anchor, far = farthest(movement, channel, dissimilarity)
     w = keys(channel)
-    common = {"theta": ROPE.frequencies, "lambda": np.full(CHANNELS, SCALE)}
-    together = {"t": np.zeros(1), "i": np.zeros(1)} | common
+    together = {"t": np.zeros(1), "i": np.zeros(1)} | _COMMON
     ahead = evaluate(LOGIT, {"z": anchor, "w": w[0]} | together).sum()
     rival = evaluate(LOGIT, {"z": np.abs(far) + 0j, "w": w[1]} | together).sum(-1)
     lost = evaluate(
         SEVERAL_STEPS,
-        common | {"z": anchor, "z_s": far, "w": w[0], "w_u": w[0], "tau": ROWS[:, None]},
+        _COMMON | {"z": anchor, "z_s": far, "w": w[0], "w_u": w[0], "tau": ROWS[:, None]},
     ).sum(-1)
     # what the rival has gained on its place in the anchor's row
     start = evaluate(LOGIT, {"z": anchor, "w": w[1]} | together).sum()
@@ -121,9 +122,8 @@ def certify_column(movement: Movement, channel: int, dissimilarity: float) -> Co
 
 def _together(channel: int, anchor: np.ndarray, far: np.ndarray) -> np.ndarray:
     """(R,) least attention on the sink from the constant query's rows and the margins."""
-    common = {"theta": ROPE.frequencies}
-    moved = evaluate(QUERY_MOVE, {"z": anchor, "z_s": far, "s": np.zeros(1)} | common)
-    change = (SCALE * moved) @ _key_distances(channel).T
+    values = {"z": np.broadcast_to(anchor, far.shape), "z_s": far, "s": np.zeros(1)} | _COMMON
+    change = separate(MARGIN_CHANGE).query_features(values) @ _key_features(channel).T
     level = _constant_logits(channel, float(np.abs(anchor).sum()))
     behind = level - level[:, :1] + change
     behind[:, 0] = 0.0
@@ -131,12 +131,12 @@ def _together(channel: int, anchor: np.ndarray, far: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _key_distances(channel: int) -> np.ndarray:
-    """(T, M) how far every key is from the sink, after RoPE."""
+def _key_features(channel: int) -> np.ndarray:
+    """(T, M) features of the keys in a change of their margins to the sink, all after RoPE."""
     w = keys(channel)
     number = np.arange(LENGTH, dtype=np.float64)[:, None]
-    values = {"w": w[:1], "w_u": w, "u": number, "theta": ROPE.frequencies}
-    found: np.ndarray = evaluate(KEY_DISTANCE, values)
+    values = {"w": np.broadcast_to(w[:1], w.shape), "w_u": w, "u": number} | _COMMON
+    found: np.ndarray = separate(MARGIN_CHANGE).key_features(values)
     return found
 
 

@@ -1,7 +1,7 @@
 """The phase diagram: q-similarity times dominant frequency gives the pattern, seen and certified.
 
-The heads are those of `simulations.phase_plane`. Theorems give sufficient conditions, so each gives
-an inner boundary in this plane, below which its pattern is certain:
+The heads are those of `plane`. Theorems give sufficient conditions, so each gives an inner boundary
+in this plane, below which its pattern is certain:
 
 - re_access (`gap`): the sink stays a column while its gap exceeds bound (B) at (t, 0), the drift of
   t steps plus what t positions turn on every channel: a curve that falls with the frequency;
@@ -22,20 +22,18 @@ from typing import Any
 import numpy as np
 
 from simulations.experiment import Criterion, Experiment, Outcome, Settings
-from simulations.experiments.phase_diagram_figure import draw
-from simulations.phase_cells import DIAGONALS, Cell, Edge, boundaries, place
-from simulations.phase_plane import (
+from simulations.experiments.phase_diagram.cells import DIAGONALS, Cell, Edge, boundaries, place
+from simulations.experiments.phase_diagram.figure import draw
+from simulations.experiments.phase_diagram.plane import (
     CHANNELS,
     GAP,
     LENGTH,
     MOVEMENTS,
     REACH,
     ROPE,
-    SCALE,
     SHARE,
     head,
 )
-from simulations.rounding import logit_error
 from tappa_theory.app.style import number_text, share_text
 from tappa_theory.energy import period
 
@@ -88,7 +86,7 @@ def run(settings: Settings) -> Outcome:
         conditions={
             "length": LENGTH,
             "head_size": 2 * CHANNELS,
-            "base": 10_000,
+            "base": ROPE.base,
             "heads": len(cells),
             "dominant_channels": len(channels),
             "dominant_share": SHARE,
@@ -108,7 +106,7 @@ def _criteria(cells: list[Cell], edges: list[Edge]) -> tuple[Criterion, ...]:
     right = sum(cell.predicted == cell.observed for cell in cells) / len(cells)
     content = head("steady", 0, 1.0, np.random.default_rng(0))
     # A lead is a difference of two logits on either side; attention changes by half of it at most.
-    rounding = 4 * logit_error(content.z, content.w, ROPE, SCALE)
+    rounding = 4 * content.logit_error
     certain = [
         Criterion(
             f"of {len(heads)} heads on which {what} certain, this many show another pattern",
@@ -174,14 +172,15 @@ def _finding(cells: list[Cell], edges: list[Edge]) -> str:
     foretold = ", ".join(
         f"{share_text(_right(cells, movement))} ({movement})" for movement in MOVEMENTS
     )
+    wrong = sum(bool(cell.certified) and cell.observed not in cell.certified for cell in cells)
     return (
         f"Certain are {share_text(certain['bounds', 'margins'])} of the columns seen"
         f" ({share_text(certain['bounds',])} from bound (B) and the gap alone) and"
-        f" {share_text(certain['diagonals',])} of the diagonals. Beyond what is certain 1 - S can"
-        f" grow by a median factor of {beyond['margins']} before a column is lost, and"
-        f" {beyond['diagonals']} before a diagonal is. q-similarity and frequency do not settle the"
-        f" pattern: at {share_text(_disagreement(cells))} of the places it depends on how the"
-        f" queries move. Ingredients foretell it on {foretold} of the heads."
+        f" {share_text(certain['diagonals',])} of the diagonals, and {wrong} heads show another"
+        f" pattern than is certain. Beyond what is certain 1 - S can grow by a median factor of"
+        f" {beyond['margins']} before a column is lost, and {beyond['diagonals']} before a diagonal"
+        f" is. At {share_text(_disagreement(cells))} of the places the pattern depends on how the"
+        f" queries move; the ingredients foretell it on {foretold} of the heads."
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simulations.experiment import Drawn, Outcome
-from simulations.phase_plane import LENGTH, MOVEMENTS, ROWS
+from simulations.experiments.phase_diagram.plane import LENGTH, MOVEMENTS, ROWS
 from tappa_theory.app.style import GUIDE, INK, PAGE_WIDTH, PATTERN_MARKS, new_figure
 from tappa_theory.patterns import PATTERNS
 
@@ -72,9 +72,8 @@ def draw(outcome: Outcome) -> Drawn:
             f"Pattern of heads of {LENGTH} positions by the frequency of the channel with"
             f" {outcome.conditions['dominant_share']:.0%} of the energy and by adjacent"
             " q-similarity before RoPE, which is exact, for three ways in which queries can move."
-            " Filled"
-            " markers: the pattern is the one foretold from similarities, norms and energies."
-            " Areas: where a pattern is certain for every such head, from bound (B) and the gap of"
+            " Filled markers: the pattern is the one foretold from queries and keys alone. Areas:"
+            " where a pattern is certain for every such head, from bound (B) and the gap of"
             " the sink, from the margins of each pair of keys, and for diagonals from bound (B)"
             " along them. Right of the dotted line three diagonals one period apart fit in the map."
         ),
@@ -171,7 +170,6 @@ def _alt(outcome: Outcome) -> str:
         told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
         parts.append(f"{movement}: {told}")
     return (
-        "Three scatter plots of patterns over dominant frequency and q-similarity, both"
-        " logarithmic. Columns at low frequency, diagonals at high, fewer the less similar the"
-        f" queries are. Heads by pattern: {'; '.join(parts)}."
+        f"{len(MOVEMENTS)} scatter plots of patterns over dominant frequency and 1 less"
+        f" q-similarity, both logarithmic. Heads by pattern: {'; '.join(parts)}. {outcome.finding}"
     )

@@ -18,17 +18,17 @@ from typing import Literal
 
 import numpy as np
 
+from simulations.generators.parts import default_rope, scale_of
 from simulations.generators.paths import drifting
 from simulations.head import SyntheticHead
 from tappa_theory.patterns import observed_rows
-from tappa_theory.rope import Rope
 
 Movement = Literal["steady", "wandering", "about a mean"]
 MOVEMENTS: tuple[Movement, ...] = ("steady", "wandering", "about a mean")
 
 LENGTH = 256
-ROPE = Rope.from_parameters(64, {"rope_theta": 10_000.0})
-SCALE = 1 / 8
+ROPE = default_rope()
+SCALE = scale_of(ROPE)
 CHANNELS = len(ROPE.frequencies)
 REACH = 80.0
 """Largest logit of a key other than the sink: lambda n |c|."""

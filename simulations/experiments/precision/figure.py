@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulations.experiment import Drawn, Outcome, Table
+from simulations.experiment import Drawn, Outcome, Table, columns, rows
+from simulations.experiments.precision.measures import NEAR, WRONG
 from tappa_theory.app.style import (
     GUIDE,
     INK,
@@ -35,18 +36,14 @@ MARKS = {
 
 def _where(table: Table, **fixed: Any) -> dict[str, list[Any]]:
     """The rows of a table with these values."""
-    chosen = [
-        row
-        for row in range(len(next(iter(table.values()))))
-        if all(table[name][row] == value for name, value in fixed.items())
-    ]
-    return {name: [column[row] for row in chosen] for name, column in table.items()}
+    return columns(
+        [row for row in rows(table) if all(row[name] == value for name, value in fixed.items())]
+    )
 
 
-def _full(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+def _full(bins: Table) -> dict[str, list[Any]]:
     """The bins with entries enough for their largest error to mean something."""
-    chosen = [place for place, count in enumerate(rows["entries"]) if count >= FEWEST]
-    return {name: [column[place] for place in chosen] for name, column in rows.items()}
+    return columns([row for row in rows(bins) if row["entries"] >= FEWEST])
 
 
 def draw(outcome: Outcome) -> Drawn:
@@ -57,10 +54,11 @@ def draw(outcome: Outcome) -> Drawn:
     _angles(right, outcome.tables["angles"], outcome.tables["crossovers"])
     pairs = outcome.tables["drift"]["pairs"][0]
     caption = (
-        "Left: how much a logit changes when query and key move together, over |q||k|: largest of"
-        f" {pairs} random pairs at most 64 positions apart, by the position moved to; dashed, what"
-        " the theorem allows (median of the pairs). With bfloat16 angles it says nothing beyond"
-        " position 256, since bfloat16 does not hold the positions. Right: largest error by p theta"
+        "Left: how much a logit changes when query and key move together, over |q||k|: median of"
+        f" {pairs} random pairs at most {NEAR} positions apart, by the position moved to; dashed,"
+        " the median of what the theorem allows them. With bfloat16 angles it says nothing"
+        f" beyond position {WRONG.exact_to}, since bfloat16 does not hold the positions. Right:"
+        " largest error by p theta"
         " over all channels and positions: rounding of float32 angles (line; dashed, its bound) and"
         " rounding of the table. The vertical lines mark where the theorem has angles overtake a"
         f" table. Head size {outcome.conditions['head_size']}, base"
@@ -79,7 +77,7 @@ def _drifts(axes: Axes, table: Table) -> None:
     for name, mark in MARKS.items():
         rows = _where(table, practice=name)
         axes.plot(
-            rows["position"], rows["largest"], color=mark.colour, marker=mark.marker,
+            rows["position"], rows["median"], color=mark.colour, marker=mark.marker,
             markersize=3, markevery=8, label=name,
         )  # fmt: skip
         bound = [(p, b) for p, b in zip(rows["position"], rows["bound"], strict=True) if b]
@@ -93,7 +91,7 @@ def _drifts(axes: Axes, table: Table) -> None:
     axes.set_ylabel("drift / (|q||k|)")
     axes.set_title("drift of a logit", loc="left")
     axes.legend(loc="upper left", ncols=2, fontsize=7)
-    axes.set_ylim(1e-7, 1e3)
+    axes.set_ylim(1e-8, 1e3)
 
 
 def _angles(axes: Axes, table: Table, crossovers: Table) -> None:
@@ -118,8 +116,8 @@ def _angles(axes: Axes, table: Table, crossovers: Table) -> None:
         axes.axvline(place, color=MARKS[name].colour, linestyle=":", linewidth=0.9, ymax=0.72)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    ticks = [1, 64, 1024, 5793, 46_341]
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ticks = [1, 64, 1024, *sorted(crossovers["theorem"])]
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.set_xlabel(r"$p\theta$ (radians)")
     axes.set_ylabel("largest error (radians)")
     axes.set_title("rounding of angles and of tables", loc="left")

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from simulations.rounded_rope import Practice, bound, in_type, stored_frequencies, table, turn
+from simulations.experiments.precision.rope import (
+    Practice,
+    bound,
+    in_type,
+    stored_frequencies,
+    table,
+    turn,
+)
 from tappa_theory.rope import Rope
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.rotation_precision import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
-from simulations.testing.arithmetic import rounded
+from simulations.bounds.formats import rotated, rounded
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.rotation_precision import HALF_SUBNORMAL, UNIT_ROUNDOFF
 
@@ -60,13 +60,8 @@ def table(practice: Practice, positions: np.ndarray, theta: np.ndarray | float) 
 
 
 def turn(z: np.ndarray, pair: np.ndarray, dtype: str) -> np.ndarray:
-    """x c - y s + i (x s + y c), each product and sum rounded; z and pair hold `dtype` numbers.
-
-    Through float64, which changes nothing: a type with twice the bits and two more may come first.
-    """
-    x, y, c, s = z.real, z.imag, pair.real, pair.imag
-    xc, ys, xs, yc = (rounded(product, dtype) for product in (x * c, y * s, x * s, y * c))
-    return rounded(xc - ys, dtype) + 1j * rounded(xs + yc, dtype)
+    """z times pair, each product and sum rounded; both hold `dtype` numbers."""
+    return rotated(z.real, z.imag, pair.real, pair.imag, dtype, fused=False)
 
 
 def in_type(z: np.ndarray, dtype: str) -> np.ndarray:

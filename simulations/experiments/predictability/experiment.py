@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from simulations.experiment import Criterion, Experiment, Outcome, Settings
-from simulations.experiments.predictability_figure import draw
-from simulations.experiments.predictability_heads import LENGTH, drawn_heads
-from simulations.experiments.predictability_measures import (
+from simulations.experiment import Criterion, Experiment, Outcome, Settings, columns
+from simulations.experiments.predictability.figure import draw
+from simulations.experiments.predictability.heads import LENGTH, drawn_heads
+from simulations.experiments.predictability.measures import (
     PREDICTORS,
     RESPONSES,
     Steps,
@@ -27,8 +27,8 @@ from simulations.experiments.predictability_measures import (
 RESAMPLES = 400
 
 STRONG = 0.9
-"""Written before any correlation was seen: key-metric drift is KL to second order, and ranks
-forgive the rest as long as it keeps their order."""
+"""Key-metric drift is KL to second order, and ranks forgive the rest as long as it keeps their
+order."""
 FEWEST_HEADS = 8
 """Heads for which a correlation over their steps is told."""
 
@@ -56,7 +56,7 @@ def _run(settings: Settings) -> Outcome:
         chosen = values[[name == family for name in names]]
         rows += _across(ACROSS, family, chosen, settings.random(2, 1 + number))
     rows += _within(measured, settings.random(3))
-    correlations = {name: [row[name] for row in rows] for name in rows[0]}
+    correlations = columns(rows)
     found = {
         (row["level"], row["predictor"], row["response"]): row["rho"]
         for row in rows
@@ -67,13 +67,13 @@ def _run(settings: Settings) -> Outcome:
         "heads_per_family": 8 if settings.quick else 25,
         "length": LENGTH,
         "head_sizes": sorted({head.rope.head_dim for _, head in heads}),
-        "base": "10000, of real-like heads their model's",
+        "bases": sorted({head.rope.base for _, head in heads if head.rope.base is not None}),
         "resamples": RESAMPLES,
     }
     return Outcome(
         {"heads": table, "correlations": correlations},
         _criteria(found, table),
-        _finding(found, rows, table),
+        _finding(found, rows, len(heads)),
         conditions,
     )
 
@@ -189,43 +189,28 @@ def _criteria(found: Found, table: dict[str, list[Any]]) -> tuple[Criterion, ...
     )  # fmt: skip
 
 
-def _finding(found: Found, rows: list[dict[str, Any]], table: dict[str, list[Any]]) -> str:
-    by_family = {
-        (row["family"], row["predictor"], row["response"]): row["rho"]
-        for row in rows
-        if row["level"] == ACROSS
-    }
-
+def _finding(found: Found, rows: list[dict[str, Any]], heads: int) -> str:
     def told(predictor: str, response: str, level: str = ACROSS) -> str:
-        return _told(found.get((level, predictor, response)))
+        rho = found.get((level, predictor, response))
+        return "n/a" if rho is None else f"{rho:.2f}"
 
     drift = {
-        family: by_family[family, "key_metric", "kl"]
-        for family in dict.fromkeys(table["family"])
-        if (family, "key_metric", "kl") in by_family
+        row["family"]: row["rho"]
+        for row in rows
+        if (row["level"], row["predictor"], row["response"]) == (ACROSS, "key_metric", "kl")
+        and row["family"] != "all"
     }
-    close = [family for family, rho in drift.items() if rho >= STRONG]
-    others = [f"{family} {_told(rho)}" for family, rho in drift.items() if rho < STRONG]
+    least, most = min(drift, key=lambda f: drift[f]), max(drift, key=lambda f: drift[f])
     return (
-        f"Across {len(table['family'])} heads key-metric drift goes with KL at rank correlation"
-        f" {told('key_metric', 'kl')}, within heads at {told('key_metric', 'kl', WITHIN)}: at"
-        f" {STRONG} or more among the heads of {len(close)} of {len(drift)} generators"
-        f" ({', '.join(close)}), not among those of the others ({', '.join(others)}). Adjacent"
-        f" q-similarity before RoPE goes with total variation at"
-        f" {told('q_before', 'total_variation')} and with shift-aware recall at"
-        f" {told('q_before', 'recall')} (sequential heads"
-        f" {_told(by_family.get(('sequential', 'q_before', 'total_variation')))} and"
-        f" {_told(by_family.get(('sequential', 'q_before', 'recall')))}, real-like heads"
-        f" {_told(by_family.get(('real_like', 'q_before', 'total_variation')))} and"
-        f" {_told(by_family.get(('real_like', 'q_before', 'recall')))}), after RoPE at"
+        f"Key-metric drift goes with KL at rank correlation {told('key_metric', 'kl')} across"
+        f" {heads} heads, at {told('key_metric', 'kl', WITHIN)} within heads and, by generator, at"
+        f" {drift[least]:.2f} ({least}) to {drift[most]:.2f} ({most}). Adjacent q-similarity before"
+        f" RoPE goes with total variation at {told('q_before', 'total_variation')} and with"
+        f" shift-aware recall at {told('q_before', 'recall')}, after RoPE at"
         f" {told('q_after', 'total_variation')} and {told('q_after', 'recall')}. The variance of"
         f" the logit changes over the keys goes with KL at {told('variance', 'kl')}, their mean"
         f" square at {told('mean_square', 'kl')}."
     )
-
-
-def _told(rho: float | None) -> str:
-    return "n/a" if rho is None else f"{rho:.2f}"
 
 
 EXPERIMENT = Experiment(

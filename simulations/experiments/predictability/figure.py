@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from simulations.experiment import Drawn, Outcome, Table
-from simulations.experiments.predictability_measures import PREDICTORS, RESPONSES
+from simulations.experiments.predictability.measures import PREDICTORS, RESPONSES
 from tappa_theory.app.style import GUIDE, INK, PAGE_WIDTH, PATTERN_MARKS, new_figure
 from tappa_theory.patterns import PATTERNS
 
@@ -57,7 +57,8 @@ def draw(outcome: Outcome) -> Drawn:
     caption = (
         f"{conditions['heads']} synthetic heads of all generators with varied dials and noise,"
         f" length {conditions['length']}, head size"
-        f" {', '.join(map(str, conditions['head_sizes']))}, base {conditions['base']}."
+        f" {', '.join(map(str, conditions['head_sizes']))}, base"
+        f" {', '.join(f'{base:g}' for base in conditions['bases'])}."
         " Above: Spearman's rank correlation of predictors (rows) with what"
         " consecutive attention rows do (columns: total variation, KL divergence over the keys of"
         " the earlier row, the same with the new key, shift-aware recall), of the means of heads"
@@ -67,9 +68,9 @@ def draw(outcome: Outcome) -> Drawn:
         f" are equal. Values below {FLOOR:g} are drawn there."
     )
     alt = (
-        "Two matrices of rank correlations and two scatter plots of heads. KL lies on the line of"
-        " equality with key-metric drift for small drifts and leaves it where attention jumps from"
-        f" key to key; total variation against q-similarity is a cloud. {outcome.finding}"
+        "Two matrices of rank correlations and two scatter plots of heads: KL against key-metric"
+        " drift, and total variation against 1 less q-similarity before RoPE."
+        f" {outcome.finding}"
     )
     return Drawn(figure, "What foretells the next attention row", caption, alt)
 

@@ -10,13 +10,12 @@ from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 from simulations.head import SyntheticHead
-from simulations.rounding import UNIT_ROUNDOFF, logit_error
+from simulations.rounding import UNIT_ROUNDOFF
 from tappa_theory.arrays import real_vectors
 from tappa_theory.attention import causal
 from tappa_theory.drift import key_metric_drift
 from tappa_theory.patterns import observed_rows
 from tappa_theory.predictability import shift_aware_recall
-from tappa_theory.rope import rotate
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.typical_case import KEY_TERM, MASKED_TERM, ROW_TERM
 
@@ -73,10 +72,9 @@ def steps(head: SyntheticHead) -> Steps:
     square, variance, error = _moments(head, rows, change, seen)
     counts = seen.sum(axis=1).astype(np.float64)
     masked = evaluate(MASKED_TERM, {"N": counts, "mean_square_t": square})
-    after = rotate(head.z, head.rope, np.arange(head.length))
     columns = {
         "q_before": _cosines(head.z)[rows],
-        "q_after": _cosines(after)[rows],
+        "q_after": _cosines(head.query)[rows],
         "key_metric": key_metric_drift(change, now),
         "mean_square": square,
         "variance": variance,
@@ -118,9 +116,7 @@ def _moments(
     Between two sums of squares of numbers that differ by four rounded logits d lie at most
     (2 root mean square + d) d, and the trace is a sum of products that can cancel.
     """
-    positions = np.arange(head.length)
-    query = real_vectors(rotate(head.z, head.rope, positions))
-    key = real_vectors(rotate(head.w, head.rope, positions))
+    query, key = head.query, head.key
     counts = np.arange(1.0, head.length + 1)
     products = evaluate(KEY_TERM, {"k_a": key[:, :, None], "k_b": key[:, None, :]})
     second = (np.cumsum(products, axis=0) / counts[:, None, None])[rows]
@@ -136,7 +132,7 @@ def _moments(
     centred = np.where(seen, change - (change.sum(axis=1) / total)[:, None], 0.0)
     plain.append(np.sum(centred**2, axis=1) / total)
 
-    apart = 4 * logit_error(head.z, head.w, head.rope, head.scale)
+    apart = 4 * head.logit_error
     size = head.scale**2 * np.sum(move**2, axis=1) * np.sum(key**2, axis=1).max()
     terms = key.shape[1] ** 2 + head.length + 16
     allowed = 2 * terms * UNIT_ROUNDOFF * size + (2 * np.sqrt(plain[0]) + apart) * apart

@@ -116,6 +116,11 @@ def test_rounding_to_bfloat16_is_torchs(values):
     assert rounded(x, "bfloat16").tolist() == torch.tensor(x).float().bfloat16().tolist()
 
 
+def test_ties_go_to_the_even_bfloat16():
+    x = 1 + np.arange(1, 8, 2) * 2.0**-8
+    assert rounded(x, "bfloat16").tolist() == [1.0, 1 + 2 * UB * 2, 1 + 2 * UB * 2, 1 + 4 * UB * 2]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_rounding_to_the_types_of_numpy(dtype):
     x = np.random.default_rng(0).standard_normal(100)

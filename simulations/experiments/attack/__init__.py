@@ -1,0 +1,5 @@
+"""Bounds under attack."""
+
+from simulations.experiments.attack.experiment import EXPERIMENT
+
+__all__ = ["EXPERIMENT"]

@@ -1,0 +1,5 @@
+"""Gallery of patterns."""
+
+from simulations.experiments.gallery.experiment import EXPERIMENT
+
+__all__ = ["EXPERIMENT"]

@@ -1,0 +1,5 @@
+"""Interventions: moved channels and changed bases."""
+
+from simulations.experiments.interventions.experiment import EXPERIMENT
+
+__all__ = ["EXPERIMENT"]
