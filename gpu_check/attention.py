@@ -115,9 +115,10 @@ def observe(
     if visibility.tokens >= patterns.THRESHOLDS.shortest and len(rows):
         again = blocks if length <= KEPT else row_blocks(query, key, visibility, softcap)
         columns = patterns.columns_of(column_sum, rows)
-        offset_sum, sketch = _second_pass(again, first, columns, visibility)
-        lines = patterns.read_lines(column_sum, offset_sum, rows)
-        season_lag, strength = patterns.season(patterns.lag_similarity(sketch))
+        found = _second_pass(again, first, columns, visibility)
+        lines = patterns.read_lines(column_sum, found.offset_sum, rows)
+        moved = patterns.moved_similarity(found.moved, found.energy, rows)
+        season_lag, strength = patterns.season(patterns.lag_similarity(found.sketch), moved)
         season = strength * lines.rest
         pattern = patterns.classify(lines, season)
     return Attention(
@@ -192,13 +193,28 @@ class _Steps:
         return float(values.mean()) if values.size else None
 
 
+@dataclass(frozen=True, eq=False)
+class _OffColumns:
+    """What the second pass finds off the columns.
+
+    offset_sum: (T,) attention by offset. sketch: (R, SKETCH) of the rows. moved, energy: as in
+    `patterns.moved_similarity`.
+    """
+
+    offset_sum: torch.Tensor
+    sketch: torch.Tensor
+    moved: float
+    energy: float
+
+
 def _second_pass(
     blocks: Iterable[Block], first: int, columns: np.ndarray, visibility: Visibility
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(attention by offset (T,), sketches of the rows off the columns (R, SKETCH))."""
+) -> _OffColumns:
     generator = np.random.default_rng(0)
     signs = torch.tensor(generator.choice([-1.0, 1.0], size=(len(columns), SKETCH)))
     offset_sum, sketches = torch.zeros(len(columns), dtype=torch.float64), []
+    moved = energy = 0.0
+    row, before = -2, torch.zeros(0)
     for block in blocks:
         part = _observed_part(block, first, visibility)
         if part is None:
@@ -208,4 +224,9 @@ def _second_pass(
         offset_sum[:width] += patterns.offset_sums(part.attention, part.rows, flags).cpu()
         rest = torch.where(flags[None, :], 0.0, part.attention)
         sketches.append(rest @ signs[:width].to(device))
-    return offset_sum, torch.cat(sketches).cpu()
+        energy += float(rest.square().sum())
+        moved += float(patterns.moved_products(rest, part.rows))
+        if int(part.rows[0]) == row + 1:  # the row before ended the part before
+            moved += float((before * rest[0, 1 : len(before) + 1]).sum())
+        row, before = int(part.rows[-1]), rest[-1]
+    return _OffColumns(offset_sum, torch.cat(sketches).cpu(), moved, energy)

@@ -14,6 +14,7 @@ from tappa_theory.attention import causal, logits, softmax
 from tappa_theory.patterns import Observed, Pattern, observe
 from tappa_theory.prediction import Prediction, predict
 from tappa_theory.rope import Rope, rotate
+from tappa_theory.similarity import all_pairs
 
 
 @dataclass(frozen=True)
@@ -106,5 +107,5 @@ class SyntheticHead:
 
     @cached_property
     def predicted(self) -> Prediction:
-        """The pattern foretold from moments of the queries and channels of the keys only."""
-        return predict(self.z, self.w, self.rope, self.scale)
+        """The pattern foretold from similarities, norms and channel energies only."""
+        return predict(self.z, self.w, self.rope, self.scale, float(all_pairs(self.key)))

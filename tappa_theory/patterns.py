@@ -190,14 +190,38 @@ def lag_similarity(rows: Array) -> Array:
     return products / counts / xp.clip(energy, 1e-30, None)
 
 
-def season(lag_similarity: Array) -> tuple[int | None, float]:
+def moved_products(attention: Array, rows: Array) -> Array:
+    """(): sum over t of <P_t, P_{t+1}> where row t + 1 is read one key later, as `rows` has both.
+
+    attention: (R, T) rows of attention at the ascending positions `rows`.
+    """
+    xp = namespace(attention, rows)
+    follows = rows[1:] - rows[:-1] == 1
+    products = xp.sum(attention[:-1, :-1] * attention[1:, 1:], axis=-1)
+    return xp.sum(xp.where(follows, products, xp.zeros_like(products)))
+
+
+def moved_similarity(products: float, energy: float, rows: Array) -> float:
+    """Similarity of adjacent rows, off the columns, compared at the same distances t - i.
+
+    products: `moved_products` of all `rows`; energy: sum of their |P_t|^2. As in `lag_similarity`,
+    the mean of the products over what it would be if rows were equal: 1 for a map of diagonals.
+    """
+    numbers = to_numpy(rows)
+    pairs = int((np.diff(numbers) == 1).sum())
+    return products / max(pairs, 1) / max(energy / len(numbers), 1e-30)
+
+
+def season(lag_similarity: Array, moved: float = 0.0) -> tuple[int | None, float]:
     """(L, strength) of the period that a similarity by lag shows best.
 
-    lag_similarity: (T,) similarity of rows, or of queries, that lie each lag apart. A period L is
-    one where rows L apart are more alike than rows half a period nearer and farther: the strength
-    is that difference. L runs over 2..T/4; (None, 0) if the text is too short. Parallel diagonals
-    repeat as well, so of the strength only the share of attention off the lines is a season:
-    times `Lines.rest`, it is what `classify` takes.
+    lag_similarity: (T,) similarity of rows, or of queries, that lie each lag apart. moved:
+    `moved_similarity` of the rows. A period L is one where rows L apart are more alike than rows
+    half a period nearer and farther are, and than neighbours are at the same distances: the
+    strength is the lesser of the two differences. So a pattern that distance alone explains is no
+    season, though parallel diagonals repeat as well. L runs over 2..T/4; (None, 0) if the text is
+    too short. Of the strength only the share of attention off the lines is a season: times
+    `Lines.rest`, it is what `classify` takes.
     """
     # Queries can be opposite, attention rows have nothing in common at worst: one scale for both.
     values = np.maximum(to_numpy(lag_similarity), 0.0)
@@ -206,7 +230,7 @@ def season(lag_similarity: Array) -> tuple[int | None, float]:
         return None, 0.0
     lags = np.arange(2, longest + 1)
     half = lags // 2
-    strength = values[lags] - (values[lags - half] + values[lags + half]) / 2
+    strength = values[lags] - np.maximum((values[lags - half] + values[lags + half]) / 2, moved)
     best = int(strength.argmax())
     return int(lags[best]), max(float(strength[best]), 0.0)
 
@@ -251,6 +275,7 @@ def observe(attention: Array) -> Observed:
     flags = asarray_like(columns, by_key)
     lines = read_lines(by_key, offset_sums(part, rows, flags), rows)
     rest = xp.where(flags[None, :], xp.zeros_like(part), part)
-    lag, strength = season(lag_similarity(rest))
+    moved = moved_similarity(float(moved_products(rest, rows)), float(xp.sum(rest**2)), rows)
+    lag, strength = season(lag_similarity(rest), moved)
     strength *= lines.rest
     return Observed(lines, strength, lag, classify(lines, strength))

@@ -5,13 +5,15 @@ per RoPE channel only (that is: through their all-pairs q-similarity and channel
 through their channels, norms and all-pairs k-similarity:
 
 1. Every query is replaced by the mean query, which q-similarity 1 would make exact. Its attention
-   at a few dozen positions shows columns and offsets.
+   at some hundred positions shows columns and offsets.
 2. What the mean leaves out moves the logit of key i with variance
    s_i = (1/2) sum_m lambda_m^2 v_m |w_i^m|^2, v_m the query variance on channel m. Softmax ignores
    what moves all logits of a row alike; of keys with all-pairs similarity S after RoPE the share S
    is moved alike, so (1 - S) s_i remains, and in the mean of exp adds (1 - S) s_i / 2 to the logit.
 3. The map is read with the same rules and thresholds as an observed one (`patterns`). A season is
-   sought in the similarity of the queries, after RoPE, by lag.
+   sought in the similarity of the queries, after RoPE, by lag. What rows have in common at the same
+   distances is foretold by q- times k-similarity, adjacent, before RoPE: the logit at a distance
+   is as before where query and key are.
 
 Step 2 treats query deviations as isotropic and normal: it is a model, not a theorem.
 """
@@ -24,8 +26,9 @@ from tappa_theory.attention import causal, logits, softmax
 from tappa_theory.energy import channel_gain, period
 from tappa_theory.rope import Rope, rotate
 
-ROWS = 32
-"""Positions at which the mean query's attention is looked at."""
+ROWS = 256
+"""Positions at most at which the mean query's attention is looked at: with a few dozen, what the
+mean over rows shows at a distance is the noise of the keys there."""
 
 HIGH_SIMILARITY = 0.8
 """q- or k-similarity that counts as high in the published rule; the paper reports averages of about
@@ -74,7 +77,7 @@ def predict(
 
     k_similarity: all-pairs key similarity after RoPE (`similarity.all_pairs`). window: of a
     sliding-window layer.
-    Raises InputError if every query is zero.
+    Raises InputError if no two adjacent queries, or keys, are nonzero.
     """
     xp = namespace(z, w)
     rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
@@ -82,7 +85,8 @@ def predict(
     flags = asarray_like(patterns.columns_of(columns, rows), columns)
     lines = patterns.read_lines(columns, patterns.offset_sums(attention, rows, flags), rows)
     turned = rotate(z, rope, xp.arange(z.shape[-2], device=z.device))
-    lag, strength = patterns.season(similarity.all_lags(turned))
+    q_similarity, k_adjacent = (max(float(similarity.adjacent(x)), 0.0) for x in (z, w))
+    lag, strength = patterns.season(similarity.all_lags(turned), q_similarity * k_adjacent)
     season = strength * lines.rest
     return Prediction(patterns.classify(lines, season), lines, season, lag)
 

@@ -6,6 +6,7 @@ is up, or at the first counterexample, which Hypothesis keeps in .hypothesis/exa
 
 import argparse
 import os
+import random
 import re
 import sys
 import time
@@ -18,7 +19,9 @@ TESTS = ("tests/simulations",)
 """The theorems' bounds and the laws of RoPE."""
 STATISTICS = "hypothesis statistics"
 UNTIL = "TAPPA_ATTACK_UNTIL"
-"""Environment variable: the time.time() at which the attack ends, for every process of it."""
+ORDER = "TAPPA_ATTACK_ORDER"
+"""Environment variables, for every process of the attack: the time.time() at which it ends, and the
+seed of this round's order of tests."""
 _SCORE = re.compile(r"^(?:  - Highest target score:)? +(\S+)  \(label=", re.MULTILINE)
 
 
@@ -29,6 +32,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator:
     counted = getattr(item, "hypothesis_statistics", None)
     if counted is not None and report.when == "call":
         report.user_properties.append((STATISTICS, counted))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Another order in every round: a short attack does not always try the same tests."""
+    random.Random(os.environ[ORDER]).shuffle(items)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -85,7 +93,7 @@ class Tally:
                 "  kept in .hypothesis/examples; tried first by",
                 f"  HYPOTHESIS_PROFILE=dev {sys.executable} -m pytest '{test}'",
             ]
-        if not self.failures:
+        if self.examples and not self.failures:
             lines.append("no counterexample")
         return "\n".join(lines)
 
@@ -107,6 +115,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         while time.time() < until and code == pytest.ExitCode.OK:
             tally.rounds += 1
+            os.environ[ORDER] = f"{until}, {tally.rounds}"
             code = pytest.main([*options, *given.tests], plugins=[tally])
     except KeyboardInterrupt:
         # between two rounds, or while tests are imported
@@ -116,7 +125,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     if tally.interrupted:
         return 130
-    return 0 if code == pytest.ExitCode.OK else 2
+    if code != pytest.ExitCode.OK:
+        print("attack: these tests could not be run; pytest told above what is wrong with them")
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def _periodic_sequential(draw: st.DrawFn, length: int, rope: Rope) -> SyntheticH
             length=length,
             rope=rope,
             channel=channel,
-            # the rest is on slower channels, which keeps kappa^2 + R^2 below 1
+            # the rest is on slower channels: kappa and R are below 0.4/0.6, kappa^2 + R^2 below 1
             share=draw(st.floats(0.6, 1.0)) if slower else 1.0,
             strength=_strength(draw),
             drift=_small(draw, SMALL / 2),

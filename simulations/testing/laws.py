@@ -1,6 +1,6 @@
 """Laws that every RoPE kernel obeys, each within the proven bound of what rounding may change.
 
-Applied to a kernel in five lines:
+Applied to a kernel in five lines::
 
     LAWS = rope_laws(rotate, Rope.from_parameters(64, {"rope_theta": 1e4}), dtype="float32")
 

@@ -78,8 +78,8 @@ THEOREM = Theorem(
         r" $P$ of keys that $P'$ does not see",
         r"for $\omega \le 2\max_i$ (B): the angular frequencies are the same for all positions, and"
         r" logits are inner products, soft-capped or not ($\omega$ itself is of the capped ones)",
-        r"for `column_oscillation`, which may stand for $\omega$ at a shift $(s, 0)$: the same, and no"
-        " soft-cap",
+        r"for `column_oscillation`, which may stand for $\omega$ at a shift $(s, 0)$: the same, and"
+        " no soft-cap",
     ),
     published=PublishedForm(
         text="Nothing is published: the paper bounds logits, not what attention makes of them.",

@@ -26,8 +26,8 @@ THEOREM = Theorem(
         r"\max_{i \in E,\, j \notin E}\|v_i - v_j\|,\quad \varepsilon = \frac{P_t(E)}{P_t(C)}"
     ),
     hypotheses=(
-        r"$C$ are the keys that both rows $t$ and $t + \tau$ see, and $E \subset C$; without a window"
-        r" they are all keys $i \le t$, and $P_t(C) = 1$",
+        r"$C$ are the keys that both rows $t$ and $t + \tau$ see, and $E \subset C$; without a"
+        r" window they are all keys $i \le t$, and $P_t(C) = 1$",
         r"$\omega$ is the oscillation of $a_{t+\tau,i} - a_{t,i}$ over $C$, and $\varepsilon$"
         r" (`mass`) the share of $E$ in $C$ at $t$; keys after $t$ only lower the mass of $E$",
         r"$o$ is the output of one head, $\hat o$ the same with $E$ left out and the"

@@ -59,8 +59,8 @@ THEOREM = Theorem(
         r" $a_{t,j} - a_{t,i}$ for every rival $i$, not only for the runner-up; it stays on top"
         r" throughout if that holds at every step $s' \le s$",
         "keys that came after $t$ are compared on their own",
-        r"`by_norms` and `by_angle` take whole vectors, so $\lambda$ is one number: a factor that RoPE"
-        " gives a channel belongs to its keys; for `by_angle` the later query is not 0",
+        r"`by_norms` and `by_angle` take whole vectors, so $\lambda$ is one number: a factor that"
+        " RoPE gives a channel belongs to its keys; for `by_angle` the later query is not 0",
     ),
     published=PublishedForm(
         text="Nothing is published: no theorem of the paper says for how long a pattern lasts.",

@@ -7,6 +7,7 @@ import torch
 from gpu_check import attention
 from gpu_check.attention import Attention, observe
 from gpu_check.visibility import Visibility
+from tappa_theory import patterns
 from tappa_theory.patterns import THRESHOLDS, Lines
 
 LENGTH = 160
@@ -138,6 +139,26 @@ def test_the_map_is_observed_as_the_full_softmax_shows_it(name, kind):
     assert seen.lines.column == pytest.approx(lines.column, rel=1e-12)
     assert seen.lines.diagonal == pytest.approx(lines.diagonal, rel=1e-12)
     assert seen.lines.spacing == lines.spacing
+
+
+@pytest.mark.parametrize("block", [1, 7, 128])
+@pytest.mark.parametrize("name", CASES)
+def test_neighbours_are_compared_at_the_same_distances(name, block, monkeypatch):
+    """Across the edges of blocks too, and not across a hole."""
+    visibility, softcap = CASES[name]
+    given = []
+    season = patterns.season
+    monkeypatch.setattr(attention, "ROWS", block)
+    monkeypatch.setattr(
+        patterns, "season", lambda alike, moved: given.append(moved) or season(alike, moved)
+    )
+    seen, full = watch(logits(), visibility, softcap), Full(logits(), visibility, softcap)
+    rest = full.map.copy()
+    rest[:, list(seen.lines.columns)] = 0.0
+    pairs = [(t, t + 1) for t in full.rows if t + 1 in full.rows]
+    moved = np.mean([rest[t, :-1] @ rest[later, 1:] for t, later in pairs])
+    energy = np.mean([(rest[t] ** 2).sum() for t in full.rows])
+    assert given == [pytest.approx(moved / energy, rel=1e-12)]
 
 
 def test_the_maps_of_this_test_show_lines():

@@ -23,7 +23,7 @@ from simulations.experiments.pattern_prediction.heads import (
 from simulations.experiments.pattern_prediction.scores import confusion, f1, interval, macro_f1
 from tappa_theory.app.style import figure_style
 from tappa_theory.patterns import PATTERNS, THRESHOLDS, Thresholds
-from tappa_theory.prediction import DRAWN, HIGH_SIMILARITY, ROWS
+from tappa_theory.prediction import HIGH_SIMILARITY, ROWS
 
 QUICK = Settings(quick=True)
 
@@ -40,7 +40,7 @@ def test_thresholds_are_those_the_predictor_was_made_with() -> None:
         shortest=128,
     )  # fmt: skip
     assert frozen == THRESHOLDS
-    assert (ROWS, DRAWN, HIGH_SIMILARITY) == (256, 0.25, 0.8)
+    assert (ROWS, HIGH_SIMILARITY) == (256, 0.8)
 
 
 def test_confusion_has_the_reference_in_rows() -> None:

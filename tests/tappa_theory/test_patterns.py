@@ -45,7 +45,8 @@ def read(attention: np.ndarray, kind=np.asarray) -> tuple[Lines, int | None, flo
     rest = np.where(np.asarray(flags), 0.0, attention[first:])
     count = len(rest)
     alike = [(rest[: count - lag] * rest[lag:]).sum() / (count - lag) for lag in range(count)]
-    lag, strength = season(kind(np.array(alike) / alike[0]))
+    moved = np.mean([rest[r, :-1] @ rest[r + 1, 1:] for r in range(count - 1)]) / alike[0]
+    lag, strength = season(kind(np.array(alike) / alike[0]), moved)
     return lines, lag, strength * lines.rest
 
 
@@ -110,6 +111,32 @@ def test_parallel_diagonals_are_no_season_of_their_own():
     assert (found.spacing, lag) == (12, 12)
     assert strength < 0.1
     assert found.rest == pytest.approx(1 - found.diagonal)
+
+
+def test_parallel_diagonals_that_keys_make_uneven_stay_diagonals():
+    t, i = np.indices((LENGTH, LENGTH))
+    keys = np.random.default_rng(0).standard_normal(LENGTH)
+    for spread, least, most in ((0.0, 0.0, 0.01), (1.0, 0.1, 0.25)):
+        lines, lag, strength = read(softmax(20 * np.cos((t - i) * np.pi / 12) + spread * keys))
+        assert classify(lines, strength) == "periodic_sequential"
+        assert lag == 24
+        assert least <= strength < most
+
+
+def test_moved_rows_are_compared_at_the_same_distances():
+    attention = softmax(np.random.default_rng(3).standard_normal((40, 40)))
+    rows = np.array([10, 11, 12, 20, 21])  # 12 and 20 are no neighbours
+    expected = sum(
+        attention[t, i] * attention[t + 1, i + 1] for t in (10, 11, 20) for i in range(39)
+    )
+    found = patterns.moved_products(attention[rows], rows)
+    assert float(found) == pytest.approx(expected)
+    assert patterns.moved_similarity(6.0, 8.0, rows) == pytest.approx(6 / 3 / (8 / 5))
+    assert patterns.moved_similarity(0.0, 0.0, rows[:1]) == 0.0
+    shifts = diagonals(0, 7, 20, height=30.0)[64:]
+    rows = np.arange(64, LENGTH)
+    products = float(patterns.moved_products(shifts, rows))
+    assert patterns.moved_similarity(products, (shifts**2).sum(), rows) == pytest.approx(1)
 
 
 def test_columns_are_named_and_hold_their_attention():
@@ -229,6 +256,13 @@ def test_a_season_is_where_similarity_peaks_by_lag(kind):
     period, strength = season(kind(0.5 + 0.3 * np.cos(2 * np.pi * lags / 20)))
     assert period == 20
     assert strength == pytest.approx(0.6)
+
+
+def test_a_season_is_more_than_neighbours_at_the_same_distances_have_in_common():
+    lags = np.arange(200)
+    alike = 0.5 + 0.3 * np.cos(2 * np.pi * lags / 20)
+    for moved, expected in ((-0.5, 0.6), (0.2, 0.6), (0.5, 0.3), (0.8, 0.0), (0.9, 0.0)):
+        assert season(alike, moved) == (20, pytest.approx(expected, abs=1e-12))
 
 
 def test_slow_decay_is_no_season():

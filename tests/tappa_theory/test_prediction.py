@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tappa_theory.errors import InputError
-from tappa_theory.patterns import observed_rows
+from tappa_theory.patterns import observed_rows, season
 from tappa_theory.prediction import (
     HIGH_SIMILARITY,
     ROWS,
@@ -17,7 +17,7 @@ from tappa_theory.prediction import (
     predict_published,
 )
 from tappa_theory.rope import Rope, rotate, to_vectors
-from tappa_theory.similarity import all_pairs
+from tappa_theory.similarity import all_lags, all_pairs
 
 LENGTH, SCALE = 256, 0.5
 SLOW = Rope(np.array([0.001, 0.0005, 0.0002, 0.0]), "half", 8)
@@ -109,7 +109,7 @@ def test_the_mean_query_map_is_the_attention_of_the_mean_query():
     rows, attention = mean_query_map(z, w, rope, SCALE, similarity, window)
     assert rows[0] == observed_rows(150)
     assert rows[-1] == 149
-    assert len(rows) == ROWS
+    assert len(rows) == min(ROWS, 150 - observed_rows(150))
     gain = SCALE * np.array([1.96, 1.96, 1.0])
     mean, variance = z.mean(axis=0), z.var(axis=0)
     for row, found in zip(rows, attention, strict=True):
@@ -142,6 +142,18 @@ def test_torch_predicts_what_numpy_predicts(make):
     assert (other.season_lag, other.season) == (one.season_lag, pytest.approx(one.season))
 
 
+def test_diagonals_that_repeat_predict_no_season():
+    """Constant content: rows repeat after the period of the channel, and move along as they do."""
+    rope = Rope(np.array([2 * math.pi / 20, 0.0001]), "half", 4)
+    z, w = coherent(rope, [12.0, 1.0], 0)
+    found = predicted(z, w, rope)
+    assert found.pattern == "periodic_sequential"
+    assert found.season < 1e-5
+    turned = rotate(z, rope, np.arange(LENGTH))
+    lag, strength = season(all_lags(turned))
+    assert (lag, strength > 0.5) == (20, True)  # by itself it looks like one
+
+
 class Sizes(TorchDispatchMode):
     """Remembers the largest tensor that any torch operation returned."""
 
@@ -156,7 +168,7 @@ class Sizes(TorchDispatchMode):
 
 
 def test_no_logit_of_all_pairs_is_formed():
-    length = 2048
+    length = 8192
     z, w = (torch.tensor(noise((length, 4), 1.0, seed)) for seed in (0, 1))
     with Sizes() as sizes:
         predict(z, w, SLOW, SCALE, 0.0)
