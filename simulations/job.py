@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simulations.experiment import Criterion, Experiment, Outcome, Settings
+from simulations.experiment import Criterion, Experiment, Settings
 from simulations.schema import validate
 from tappa_theory.app.files import atomic_path, output_folder, write_csv, write_json
 from tappa_theory.app.parallel import WORKERS, results
@@ -75,12 +75,15 @@ def run(names: Sequence[str], out: Path, settings: Settings | None = None) -> in
     try:
         with progress_reports() as report:
             bar = ProgressBar(report, "simulations", len(chosen))
-            work = partial(_outcome, settings=settings)
+            work = partial(_finish, settings=settings, folder=folder)
             with results(work, chosen, WORKERS) as finished:
-                for name, outcome in finished:
-                    entries[name] = _write_experiment(name, outcome, folder)
+                for name, entry in finished:
+                    entries[name] = entry
                     bar.advance()
     except KeyboardInterrupt:
+        for name in chosen:
+            if name not in entries:
+                _remove(name, folder)
         if entries:
             _write(folder, chosen, entries, settings, complete=False)
         raise
@@ -98,12 +101,10 @@ def headline(document: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"simulations: {document['verdict']}"])
 
 
-def _outcome(name: str, settings: Settings) -> Outcome:
-    return experiment(name).run(settings)
-
-
-def _write_experiment(name: str, outcome: Outcome, folder: Path) -> dict[str, Any]:
-    """Write data and figure of one experiment; return its entry in simulations.json."""
+def _finish(name: str, settings: Settings, folder: Path) -> dict[str, Any]:
+    """Run an experiment, write its data and figure; return its entry in simulations.json."""
+    described = experiment(name)
+    outcome = described.run(settings)
     data = []
     for table, columns in outcome.tables.items():
         path = write_csv(folder / FOLDER / f"{name}.{table}.csv", columns)
@@ -114,7 +115,6 @@ def _write_experiment(name: str, outcome: Outcome, folder: Path) -> dict[str, An
             arrays: dict[str, Any] = dict(outcome.arrays)
             np.savez_compressed(temporary, **arrays)
         data.append(_described(path, folder) | {"rows": None})
-    described = experiment(name)
     with figure_style():
         drawn = described.draw(outcome)
     figure = FIGURE_PREFIX + name
@@ -182,12 +182,16 @@ def _write(
 def _remove_earlier(folder: Path) -> None:
     """Remove what an earlier run left, which would pass for this one's."""
     (folder / "simulations.json").unlink(missing_ok=True)
-    if (folder / FOLDER).is_dir():
-        for pattern in ("*.csv", "*.npz"):
-            for path in (folder / FOLDER).glob(pattern):
-                path.unlink()
-    for path in (folder / FIGURES).glob(f"{FIGURE_PREFIX}*"):
-        path.unlink()
+    for name in NAMES:
+        _remove(name, folder)
+
+
+def _remove(name: str, folder: Path) -> None:
+    """Remove data and figure of an experiment, also what a process that was ended left of them."""
+    for start, place in ((name, FOLDER), (FIGURE_PREFIX + name, FIGURES)):
+        for pattern in (f"{start}.*", f".{start}[.-]*"):
+            for path in (folder / place).glob(pattern):
+                path.unlink(missing_ok=True)
 
 
 def draw(out: Path) -> int:

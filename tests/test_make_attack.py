@@ -100,9 +100,11 @@ def test_an_interrupt_ends_it_with_the_tally(folder):
         text=True,
     )
     assert attack.stdout is not None
-    time.sleep(3)
+    begun = attack.stdout.readline()  # the first round is over
+    time.sleep(0.5)
     attack.send_signal(signal.SIGINT)
     told, _ = attack.communicate(timeout=60)
+    assert "passed" in begun or begun.startswith(".")
     assert attack.returncode == 130
-    assert "1 rounds begun" in told
+    assert "rounds begun" in told
     assert "COUNTEREXAMPLE" not in told
