@@ -4,7 +4,6 @@ It tells frequencies, not how components pair up, nor which layers leave RoPE ou
 the running model (`rotation_probe`).
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +12,9 @@ import numpy as np
 from tappa_theory.arrays import to_numpy
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
+from tappa_theory.rope_precision import frequency_error
 
-# Bounds of the model's own float32 arithmetic, in units of 2^-24; derived in `frequency_tolerance`.
 _FLOAT32_UNIT = 2.0**-24
-_OPERATIONS = 16
-_DYNAMIC_OPERATIONS = 64
-_BLEND_OPERATIONS = 2
 
 
 def rope_for_layer(
@@ -99,25 +95,10 @@ def layer_type(config: Any, layer: int) -> str | None:
 def frequency_tolerance(rope: Rope) -> np.ndarray:
     """Bound (r/2,) on |float32 - float64| frequency of the rotary channels, radians per position.
 
-    u = 2^-24. The exponent x = 2j/r carries one rounding, so c^-x is off by u |ln theta|; the base,
-    the power (4 ulp = 8u, the loosest of the platforms), the reciprocal and the scaling add at most
-    16u: u theta (|ln theta| + 16). A text-dependent base adds 2 (factor + 2) u, 64u up to factor
-    30. A blend (yarn, llama3) has a weight off by at most 2u (|ln c^-x| + 16) for the usual
-    high/(high - low) <= 2, which counts relative to the unblended c^-x.
-
     Raises InputError for a blend without a base.
     """
     theta = rope.frequencies[: rope.rotary_dim // 2]
-    logarithm = np.abs(np.log(np.where(theta > 0, theta, 1.0)))
-    operations = _OPERATIONS + (_DYNAMIC_OPERATIONS if rope.type == "dynamic" else 0)
-    tolerance = theta * (logarithm + operations)
-    if rope.type in ("yarn", "llama3"):
-        if rope.base is None:
-            raise InputError(f"a Rope of type {rope.type!r} has no base; give it its rope_theta")
-        exponent = 2 * np.arange(theta.size) / rope.rotary_dim
-        unblended = rope.base**-exponent
-        tolerance += _BLEND_OPERATIONS * unblended * (exponent * math.log(rope.base) + _OPERATIONS)
-    return _FLOAT32_UNIT * tolerance
+    return theta * frequency_error(rope, _FLOAT32_UNIT)
 
 
 def verify_against_model(

@@ -20,7 +20,6 @@ from simulations.bounds.bound import (
     gains,
     scales,
 )
-from simulations.bounds.formats import FORMATS, unit_roundoff
 from simulations.bounds.rotations import (
     ERRORS,
     angle_sides,
@@ -32,6 +31,7 @@ from simulations.bounds.rotations import (
     turn_sides,
 )
 from simulations.head import SyntheticHead
+from simulations.number_formats import FORMATS, unit_roundoff
 from tappa_theory.theorems.rotation_precision import (
     ANGLE_DEVIATION,
     ANGLE_DEVIATION_SCALED,

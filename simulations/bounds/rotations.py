@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from simulations.bounds.bound import Sides, Values
-from simulations.bounds.formats import (
+from simulations.number_formats import (
     FORMATS,
     by_format,
     half_subnormal,

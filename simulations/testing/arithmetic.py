@@ -9,6 +9,7 @@ import numpy as np
 
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
+from tappa_theory.rope_precision import frequency_error
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.rotation_precision import (
     CHANNEL_ERROR,
@@ -21,11 +22,6 @@ from tappa_theory.theorems.rotation_precision import (
 DTYPES = tuple(UNIT_ROUNDOFF)
 """Names of the number types that there are bounds for."""
 
-# Roundings in one frequency; derived in `frequency_error`.
-_OPERATIONS = 16
-_DYNAMIC_OPERATIONS = 64
-_BLEND_OPERATIONS = 2
-
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -34,7 +30,8 @@ class Arithmetic:
     dtype: of the queries and keys, before and after the rotation. angles: of the frequencies, of
     position times frequency, and of the cosine and sine that are computed. table: in which these
     are stored. rotation: of the products and sums of the rotation. All names from `DTYPES`.
-    frequencies: bound on the relative error of the stored frequencies, None for `frequency_error`.
+    frequencies: bound on the relative error of the stored frequencies, None for
+    `rope_precision.frequency_error`.
     trigonometry: bound on the error of a computed cosine or sine, None for two units in the last
     place of numbers up to 1.
     """
@@ -108,49 +105,12 @@ class Arithmetic:
 
     def _frequency_error(self, rope: Rope) -> np.ndarray:
         if self.frequencies is None:
-            return frequency_error(rope, self.angles)
+            return frequency_error(rope, _rounding(self.angles)[0])
         return np.full(rope.rotary_dim // 2, self.frequencies)
 
 
 EXACT = Arithmetic("float64", "float64", "float64", "float64", frequencies=0.0)
 """Of `tappa_theory.rope.rotate`, which stands for the exact rotation."""
-
-
-def frequency_error(rope: Rope, dtype: str) -> np.ndarray:
-    """Bound (r/2,) on the relative error of frequencies computed in `dtype` as libraries do.
-
-    With u its unit roundoff: the exponent x = 2j/r is rounded, so c^-x is off by u |ln theta|;
-    base, power (4 units in the last place = 8u, the loosest of the platforms), reciprocal and
-    scaling add at most 16u. A base that depends on the text adds 64u (factors up to 30). A blend
-    (yarn, llama3) has a weight off by at most 2u (|ln c^-x| + 16) for the usual
-    high/(high - low) <= 2, which counts relative to the unblended c^-x.
-
-    Raises InputError for a blend without a base.
-    """
-    theta = rope.frequencies[: rope.rotary_dim // 2]
-    turning = np.where(theta > 0, theta, 1.0)
-    roundings = np.abs(np.log(turning)) + _OPERATIONS
-    if rope.type == "dynamic":
-        roundings += _DYNAMIC_OPERATIONS
-    if rope.type in ("yarn", "llama3"):
-        if rope.base is None:
-            raise InputError(f"a Rope of type {rope.type!r} has no base; give it its rope_theta")
-        exponent = 2 * np.arange(theta.size) / rope.rotary_dim
-        unblended = rope.base**-exponent / turning
-        roundings += _BLEND_OPERATIONS * unblended * (exponent * math.log(rope.base) + _OPERATIONS)
-    return _rounding(dtype)[0] * roundings
-
-
-def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
-    """`x` rounded to nearest, ties to even, in that number type; float64, same shape.
-
-    numpy has no bfloat16, so a float32 is cut to its upper half.
-    """
-    if dtype != "bfloat16":
-        return x.astype(dtype).astype(np.float64)
-    bits = x.astype(np.float32).view(np.uint32)
-    bits = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (bits & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
 
 
 def _rounding(dtype: str) -> tuple[float, float]:

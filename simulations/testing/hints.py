@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from simulations.testing.arithmetic import EXACT, rounded
+from simulations.number_formats import rounded
+from simulations.testing.arithmetic import EXACT
 from simulations.testing.kernel import Kernel
 from tappa_theory.rope import Layout, Rope, to_channels
 

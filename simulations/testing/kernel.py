@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from simulations.testing.arithmetic import Arithmetic, rounded
+from simulations.number_formats import rounded
+from simulations.testing.arithmetic import Arithmetic
 from simulations.testing.strategies import Lengths
 from tappa_theory.arrays import Array, as_float64, to_numpy
 from tappa_theory.errors import InputError

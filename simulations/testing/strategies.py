@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from simulations.testing.arithmetic import rounded
+from simulations.number_formats import rounded
 from tappa_theory.rope import ROPE_TYPES, Layout, Rope, to_channels
 
 Lengths = int | tuple[int, int]

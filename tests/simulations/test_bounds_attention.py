@@ -19,10 +19,10 @@ from simulations.bounds import (
     typical_case,
 )
 from simulations.bounds.bound import Bound, Instances
-from simulations.bounds.formats import FORMATS, product, rotated, rounded, total
 from simulations.bounds.head_rows import draw_head, head_pair
 from simulations.bounds.rows import draw_rows, free_pair
 from simulations.bounds.steps import steps
+from simulations.number_formats import FORMATS, product, rotated, rounded, total
 from tappa_theory.attention import logits
 from tappa_theory.rope import Rope, rotate, to_vectors
 from tappa_theory.theorems import THEOREMS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy as sp
 
-from simulations.bounds.formats import rotated, rounded
+from simulations.number_formats import rotated, rounded
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.rotation_precision import HALF_SUBNORMAL, UNIT_ROUNDOFF
 

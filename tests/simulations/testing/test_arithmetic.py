@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig
 
-from gpu_check.rope_config import frequency_tolerance
-from simulations.testing import ropes
-from simulations.testing.arithmetic import Arithmetic, frequency_error, rounded
+from simulations.number_formats import rounded
+from simulations.testing.arithmetic import Arithmetic
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
+from tappa_theory.rope_precision import frequency_error
 from tests.simulations.testing.kernels import HEAD_DIM, YARN
 
 U = 2.0**-24
@@ -80,13 +80,6 @@ def test_errors_that_are_known_better_are_used():
     assert error(known) == pytest.approx(wanted, rel=1e-9)
 
 
-@given(rope=ropes())
-def test_frequency_errors_are_those_that_a_check_of_a_model_allows(rope):
-    theta = rope.frequencies[: rope.rotary_dim // 2]
-    allowed = frequency_error(rope, "float32") * theta
-    assert np.allclose(allowed, frequency_tolerance(rope), rtol=1e-12, atol=0)
-
-
 @pytest.mark.parametrize("parameters", [{"rope_type": "default", "rope_theta": 5e5}, YARN])
 def test_torchs_own_frequencies_are_within_the_error(parameters):
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -100,14 +93,12 @@ def test_torchs_own_frequencies_are_within_the_error(parameters):
     )
     rope = Rope.from_parameters(HEAD_DIM, parameters, max_position_embeddings=131_072)
     found = LlamaRotaryEmbedding(config).inv_freq.double().numpy()
-    assert np.all(
-        np.abs(found / rope.frequencies - 1) <= frequency_error(rope, "float32") + 2.0**-52
-    )
+    assert np.all(np.abs(found / rope.frequencies - 1) <= frequency_error(rope, U) + 2.0**-52)
 
 
 def test_a_blend_without_a_base_is_refused():
     with pytest.raises(InputError, match="has no base; give it its rope_theta"):
-        frequency_error(Rope(np.ones(1), "half", 2, type="yarn"), "float32")
+        frequency_error(Rope(np.ones(1), "half", 2, type="yarn"), U)
 
 
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=20))

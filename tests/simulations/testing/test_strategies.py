@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, assume, find, given, settings
 from hypothesis import strategies as st
 
 from simulations.generators.parts import default_rope
+from simulations.number_formats import rounded
 from simulations.testing import heads, keys, positions, queries, ropes, shifts
-from simulations.testing.arithmetic import rounded
 from simulations.testing.heads import SMALL
 from simulations.testing.strategies import BASES
 from tappa_theory.drift import relative_drift

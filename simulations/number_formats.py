@@ -1,6 +1,6 @@
-"""Number formats of float32 and 16 bits: rounding to nearest, and arithmetic that rounds.
+"""Number formats of 16, 32 and 64 bits: rounding to nearest, and arithmetic that rounds.
 
-float32 and float16 are numpy's own; bfloat16 is rounded here from float64, correctly, ties to even.
+All but bfloat16 are numpy's own; bfloat16 is rounded here from float64, correctly, ties to even.
 Numbers are held in float64, which represents all of them.
 """
 
@@ -12,7 +12,7 @@ from tappa_theory.theorems.rotation_precision import HALF_SUBNORMAL, UNIT_ROUNDO
 
 FORMATS = ("bfloat16", "float16", "float32")
 """Instances name a format by its index in here."""
-NATIVE = {"float16": np.float16, "float32": np.float32}
+NATIVE = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
 DROPPED = 53 - 8
 """Significant bits that a float64 has more than a bfloat16."""
 SMALLEST, SUBNORMAL = 2.0**-126, 2.0**-133
