@@ -17,9 +17,9 @@ def frequency_error(rope: Rope, u: float) -> np.ndarray:
     """Bound (r/2,) on the relative error of frequencies that a library computed as usual.
 
     With u the unit roundoff of its arithmetic: the exponent x = 2j/r is rounded, so c^-x is off by
-    u |ln theta|; base, power (4 units in the last place = 8u, the loosest of the platforms), reciprocal and
-    scaling add at most 16u. A base that depends on the text adds 64u (factors up to 30). A blend
-    (yarn, llama3) has a weight off by at most 2u (|ln c^-x| + 16) for the usual
+    u |ln theta|; base, power (4 units in the last place = 8u, the loosest of the platforms),
+    reciprocal and scaling add at most 16u. A base that depends on the text adds 64u (factors up to
+    30). A blend (yarn, llama3) has a weight off by at most 2u (|ln c^-x| + 16) for the usual
     high/(high - low) <= 2, which counts relative to the unblended c^-x.
 
     Raises InputError for a blend without a base.
