@@ -11,6 +11,7 @@ version = release = installed_version("tappa")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 2
 exclude_patterns = ["_build"]
 autodoc_typehints = "signature"
 
@@ -41,6 +42,12 @@ def _is_stale(ledger):
     )
 
 
+def keep_bars(app, what, name, obj, options, lines):
+    """|x| in a docstring is a norm, not a substitution."""
+    lines[:] = [line.replace("|", r"\|") for line in lines]
+
+
 def setup(app):
     """Sphinx calls this before it looks for pages."""
     app.connect("builder-inited", write_theorem_pages)
+    app.connect("autodoc-process-docstring", keep_bars)
