@@ -24,6 +24,7 @@ from tappa_theory import patterns, similarity
 from tappa_theory.arrays import Array, asarray_like, namespace
 from tappa_theory.attention import causal, logits, softmax
 from tappa_theory.energy import channel_gain, period
+from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope, rotate
 
 ROWS = 256
@@ -77,7 +78,7 @@ def predict(
 
     k_similarity: all-pairs key similarity after RoPE (`similarity.all_pairs`). window: of a
     sliding-window layer.
-    Raises InputError if no two adjacent queries, or keys, are nonzero.
+    Raises InputError if every query is zero.
     """
     xp = namespace(z, w)
     rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
@@ -85,10 +86,17 @@ def predict(
     flags = asarray_like(patterns.columns_of(columns, rows), columns)
     lines = patterns.read_lines(columns, patterns.offset_sums(attention, rows, flags), rows)
     turned = rotate(z, rope, xp.arange(z.shape[-2], device=z.device))
-    q_similarity, k_adjacent = (max(float(similarity.adjacent(x)), 0.0) for x in (z, w))
-    lag, strength = patterns.season(similarity.all_lags(turned), q_similarity * k_adjacent)
+    lag, strength = patterns.season(similarity.all_lags(turned), _alike(z) * _alike(w))
     season = strength * lines.rest
     return Prediction(patterns.classify(lines, season), lines, season, lag)
+
+
+def _alike(x: Array) -> float:
+    """Adjacent similarity, 0 where it is negative or no two neighbours are nonzero."""
+    try:
+        return max(float(similarity.adjacent(x)), 0.0)
+    except InputError:
+        return 0.0
 
 
 def predict_published(

@@ -602,14 +602,15 @@ def test_an_interrupt_among_captured_tensors_leaves_the_whole_layers(
 def test_an_interrupt_removes_the_report_of_an_earlier_run(tappa, tiny, words, out, monkeypatch):
     monkeypatch.setattr("gpu_check.job._figures", lambda folder, report: None)
     (out / "figures").mkdir(parents=True)
-    earlier = [out / "report.html", *(out / "figures" / f"old.{end}" for end in ("png", "json"))]
-    own = out / "figures" / "mine.png"
-    for path in (*earlier, own):
+    drawn = (out / "figures" / f"confusion.{end}" for end in ("png", "svg", "json"))
+    earlier = [out / "report.html", *drawn]
+    kept = [out / "figures" / name for name in ("mine.png", "simulation_gallery.json")]
+    for path in (*earlier, *kept):
         path.write_text("{}")
     interrupt_at(monkeypatch, Checker, "add_layer", 1)
     assert tappa("check", tiny, "--text", words, "--tokens", TOKENS, "--out", out).code == 130
     assert not any(path.exists() for path in earlier)
-    assert own.exists()
+    assert all(path.exists() for path in kept)
 
 
 @pytest.mark.parametrize(
