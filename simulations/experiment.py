@@ -1,4 +1,4 @@
-"""An experiment: a question, criteria fixed beforehand, data, a verdict and a figure."""
+"""An experiment: a question, criteria, data, a verdict and a figure."""
 
 from __future__ import annotations
 
