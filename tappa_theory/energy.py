@@ -18,6 +18,11 @@ from tappa_theory.similarity import all_lags
 from tappa_theory.theorems.periodic_sequential import CURVATURE, PERIOD, SLOPE
 
 
+SLOWEST = 1e-150
+"""Radians per position up to which a channel counts as one that does not turn: its square, which
+curvature needs, would be no number of full precision in float64."""
+
+
 @dataclass(frozen=True)
 class ChannelEnergy:
     """Energy per RoPE channel and what dominates it.
@@ -52,12 +57,13 @@ def channel_energy(z: Array, w: Array, rope: Rope) -> ChannelEnergy:
             "every query or every key is zero, or one is not finite; no channel energies exist"
         )
     dominant = int(energy.argmax())
-    weighted = energy * rope.frequencies
+    frequencies = np.where(rope.frequencies > SLOWEST, rope.frequencies, 0.0)
+    weighted = energy * frequencies
     star = int(weighted.argmax())
     frequency_dominant = kappa = curvature = None
     if weighted[star] > 0:
         frequency_dominant = star
-        values = {"energy": energy, "theta": rope.frequencies}
+        values = {"energy": energy, "theta": frequencies}
         values |= {f"{name}_*": value[star] for name, value in values.items()}
         kappa, curvature = (
             float(np.delete(evaluate(share, values), star).sum()) for share in (SLOPE, CURVATURE)

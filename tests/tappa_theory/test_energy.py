@@ -45,6 +45,14 @@ def test_a_channel_that_does_not_turn_has_energy_but_no_weight():
     assert found.curvature == pytest.approx(0.1875 / 1.5, rel=1e-15)
 
 
+@pytest.mark.parametrize("slow", [5e-324, 1e-200, 1e-155])
+def test_a_channel_too_slow_for_its_square_does_not_turn(slow):
+    found = channel_energy(*queries_and_keys(), rope([slow, slow / 2, 0.0]))
+    assert (found.frequency_dominant_channel, found.kappa, found.curvature) == (None, None, None)
+    beside = channel_energy(*queries_and_keys(), rope([0.5, slow, 0.0]))
+    assert (beside.frequency_dominant_channel, beside.kappa, beside.curvature) == (0, 0.0, 0.0)
+
+
 def test_without_rope_no_channel_dominates_by_frequency():
     found = channel_energy(*queries_and_keys(), Rope.none(6))
     assert found.energy == pytest.approx((6, 3, 20), rel=1e-15)
