@@ -17,7 +17,6 @@ from tappa_theory.shift_identity import ALPHA, rotation_residual
 from tappa_theory.similarity import all_lags
 from tappa_theory.theorems.periodic_sequential import CURVATURE, PERIOD, SLOPE
 
-
 SLOWEST = 1e-150
 """Radians per position up to which a channel counts as one that does not turn: its square, which
 curvature needs, would be no number of full precision in float64."""

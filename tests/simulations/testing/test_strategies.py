@@ -205,7 +205,7 @@ def turning(head, shift):
 @given(head=heads("re_access"))
 def test_re_access_heads_drift_little_on_slow_channels(head):
     assert relative_drift(head.z, 1).max() <= SMALL + 1e-9
-    assert turning(head, (1, 0)) <= SMALL
+    assert turning(head, (1, 0)) <= SMALL * (1 + 1e-12)  # rounded as below
 
 
 @FEW
@@ -229,7 +229,8 @@ def test_periodic_heads_have_a_dominant_channel_of_a_short_period(head):
 @given(head=heads("seasonal"))
 def test_seasonal_heads_repeat_and_resonate(head):
     repeats = [lag for lag in range(2, head.length) if relative_drift(head.z, lag).max() < 1e-9]
-    assert any(turning(head, (lag, 0)) <= SMALL for lag in repeats)
+    # the promise may be SMALL itself; sines and sums round it
+    assert any(turning(head, (lag, 0)) <= SMALL * (1 + 1e-12) for lag in repeats)
 
 
 @FEW
