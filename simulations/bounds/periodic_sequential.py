@@ -43,7 +43,9 @@ def _row(values: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     squares = evaluate(AUXILIARY["squares"], {"kappa": kappa, "R": curvature})
     energy = raw * column(values["level"] / np.sqrt(squares))
     sizes = np.concatenate([np.ones_like(star), energy], axis=-1)
-    return sizes * np.exp(1j * values["phase"]), theta, shares(energy)[0]
+    # rounding must not take it past 1, where there is no arcsine; `_arcsine_error` charges it
+    kappa = np.minimum(shares(energy)[0], 1.0)
+    return sizes * np.exp(1j * values["phase"]), theta, kappa
 
 
 def _slope(z: np.ndarray, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
