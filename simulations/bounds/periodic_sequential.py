@@ -48,6 +48,21 @@ def _row(values: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return sizes * np.exp(1j * values["phase"]), theta, kappa
 
 
+def _met(values: Values, z: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """(batch,) is the hypothesis certain? A case of equality may lose it when it is disturbed.
+
+    kappa^2 + R^2 < 1, or the sum of the largest terms that each channel has for any v is below 1.
+    """
+    size, star = np.abs(z), column(values["theta_*"])
+    at = {"energy": size[:, 1:], "energy_*": size[:, :1], "theta": theta[:, 1:], "theta_*": star}
+    slope, curvature = (evaluate(AUXILIARY[name], at) for name in ("slope", "curvature"))
+    sums = {"kappa": np.sum(slope, -1), "R": np.sum(curvature, -1)}
+    # sqrt(cos^2 v + rho^2 sin^2 v) lies between its values at v = 0 and at a right angle
+    ends = [evaluate(AUXILIARY["condition"], at | {"v": v}) for v in (0.0, np.pi / 2)]
+    largest = np.sum(np.maximum(*ends), -1)
+    return (evaluate(AUXILIARY["squares"], sums) < 1) | (largest < 1)
+
+
 def _slope(z: np.ndarray, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Derivative of the row at distances x (batch, X): a row whose channels are i theta z."""
     turned = (1j * theta * z)[:, None, :]
@@ -106,6 +121,7 @@ def _displacement(values: Values) -> Sides:
     phase = star * maxima.place + values["phase"][:, :1]
     away = np.abs((phase + np.pi) % (2 * np.pi) - np.pi) / star
     away = np.max(np.where(maxima.there, away, 0.0), axis=-1)
+    away = np.where(_met(values, z, theta), away, 0.0)
     bound = evaluate(AUXILIARY["displacement"], {"kappa": kappa, "theta_*": values["theta_*"]})
     error = np.max(maxima.error, axis=-1)
     return Sides(away, bound, error + _arcsine_error(kappa) / values["theta_*"])
@@ -118,6 +134,7 @@ def _spacing(values: Values) -> Sides:
     period = evaluate(AUXILIARY["period"], values)
     apart = np.abs(np.diff(maxima.place, axis=-1) - column(period))
     apart = np.max(np.where(maxima.there[:, 1:], apart, 0.0), axis=-1, initial=0.0)
+    apart = np.where(_met(values, z, theta), apart, 0.0)
     bound = evaluate(AUXILIARY["spacing"], {"kappa": kappa, "theta_*": values["theta_*"]})
     error = 2 * np.max(maxima.error, axis=-1) + 4 * UNIT_ROUNDOFF * period
     return Sides(apart, bound, error + 2 * _arcsine_error(kappa) / values["theta_*"])
