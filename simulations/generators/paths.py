@@ -139,10 +139,11 @@ def ar1_tolerance(cosine: float, T: int, M: int, mean_share: float = 0.0) -> flo
     own = spread / d + 6 * np.sqrt(2 * spread / (d * T))
     if not 0 < s < 1 or rho >= 1:
         return float(own)
-    slope = s * (1 - s) * (1 - rho)
+    apart = (1 - s) * (1 - rho)
     of_norm = np.sqrt(2 / d * min(1.0, (1 + rho**2) / max(spread * T, 1e-300)))
     along = np.sqrt(1 / d * min(1.0, (1 + rho) / ((1 - rho) * T)))
-    beside = 6 * slope * (of_norm + 2 * np.sqrt((1 - s) / s) * along) + 2 / d * slope * (1 - s)
+    beside = 6 * apart * (s * of_norm + 2 * np.sqrt(s * (1 - s)) * along)
+    beside += 2 / d * s * (1 - s) * apart
     return float(own + beside)
 
 
