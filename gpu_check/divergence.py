@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu_check.pairs import UNIT_ROUNDOFF
+from tappa_theory.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.query_drift import ERROR, LARGEST, LOWER, QUADRATIC, UPPER
 

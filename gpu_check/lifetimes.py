@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from gpu_check.attention import Block, new_rows
-from gpu_check.pairs import SMALLEST, UNIT_ROUNDOFF, Head
+from gpu_check.pairs import SMALLEST, Head
 from gpu_check.rows import followed, logit_error, same_start, square_distances
 from tappa_theory.patterns import observed_rows
+from tappa_theory.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.lifetime import BY_ANGLE
 from tappa_theory.theorems.sequential import QUERY_ANGLE

@@ -19,6 +19,7 @@ from gpu_check.visibility import Visibility
 from tappa_theory.energy import channel_gain
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
+from tappa_theory.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import separate
 from tappa_theory.shift_identity import LOGIT
 from tappa_theory.theorems import Theorem
@@ -26,7 +27,6 @@ from tappa_theory.theorems import Theorem
 TILE = 384
 HALO = 16
 """Shifts up to this are read off the tile's own logits, computed that much wider."""
-UNIT_ROUNDOFF = 2.0**-53
 SMALLEST = 1e-300
 """Divisor in place of a zero bound, so that 0/0 counts as 0 and x/0 as a violation."""
 

@@ -15,9 +15,9 @@ import torch
 
 from gpu_check.attention import Block, new_rows
 from gpu_check.lifetimes import Lifetimes, no_key
-from gpu_check.pairs import UNIT_ROUNDOFF
 from gpu_check.rows import followed, same_start, square_distances
 from tappa_theory.arrays import to_numpy
+from tappa_theory.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.attention_distance import MASS_LATER, OSCILLATION
 from tappa_theory.theorems.lifetime import BY_NORMS

@@ -2,9 +2,10 @@
 
 import torch
 
-from gpu_check.pairs import UNIT_ROUNDOFF, Head
+from gpu_check.pairs import Head
 from gpu_check.visibility import Visibility
-from tappa_theory import patterns
+from tappa_theory import patterns, rounding
+from tappa_theory.rounding import UNIT_ROUNDOFF
 
 
 def followed(visibility: Visibility, steps: int) -> torch.Tensor:
@@ -21,15 +22,10 @@ def followed(visibility: Visibility, steps: int) -> torch.Tensor:
 
 
 def logit_error(head: Head, query: torch.Tensor, key: torch.Tensor) -> float:
-    """Largest rounding error of a logit, or of lambda <q, k> from the vectors after RoPE.
-
-    An inner product of 2M features of few roundings each errs by less than (4M + 16) units in the
-    last place of lambda |q||k|; un-rotating and rotating at position p by p theta units each.
-    """
+    """`rounding.logit_error` for the longest query and the longest key of a head."""
+    norms = [float(torch.linalg.vector_norm(x, dim=-1).max()) for x in (query, key)]
     angle = head.visibility.length * float(head.rope.frequencies.max())
-    units = 4 * head.z.shape[1] + 16 + 4 * angle
-    norms = [torch.linalg.vector_norm(x, dim=-1).max() for x in (query, key)]
-    return head.scale * UNIT_ROUNDOFF * units * float(norms[0] * norms[1])
+    return rounding.logit_error(head.z.shape[1], angle, head.scale * norms[0] * norms[1])
 
 
 def square_distances(

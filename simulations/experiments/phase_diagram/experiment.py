@@ -110,7 +110,8 @@ def _criteria(cells: list[Cell], edges: list[Edge]) -> tuple[Criterion, ...]:
     certain = [
         Criterion(
             f"of {len(heads)} heads on which {what} certain, this many show another pattern",
-            sum(cell.observed not in cell.certified for cell in heads),
+            # none at all would show nothing
+            sum(cell.observed not in cell.certified for cell in heads) if heads else math.nan,
             "<=",
             0,
             proven=True,
