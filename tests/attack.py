@@ -62,7 +62,12 @@ class Tally:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            self.failures[report.nodeid] = str(crash.message if crash else report.longrepr)
+            message = str(crash.message if crash else report.longrepr)
+            # Ctrl-C inside a test is no counterexample, whatever took it for a failure.
+            if "KeyboardInterrupt" in report.longreprtext:
+                self.interrupted = True
+            else:
+                self.failures[report.nodeid] = message
         for name, counted in report.user_properties if report.when == "call" else ():
             if name == STATISTICS:
                 self._count(report.nodeid, str(counted))

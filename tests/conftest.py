@@ -4,17 +4,25 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
+# Said, not inherited: where CI is set, Hypothesis' own defaults repeat the same examples and keep
+# none.
+_OTHER = {
+    "derandomize": False,
+    "database": DirectoryBasedExampleDatabase(".hypothesis/examples"),
+    "deadline": None,
+    "print_blob": True,
+}
 # The default: deterministic, for a red test must be red again at the next run.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 # While writing code: few examples, other ones at every run, and those that failed before.
-settings.register_profile("dev", max_examples=10, deadline=None, print_blob=True)
+settings.register_profile("dev", max_examples=10, **_OTHER)
 # `make attack`: many examples, other ones at every run.
 settings.register_profile(
     "thorough",
     max_examples=1000,
-    deadline=None,
-    print_blob=True,
+    **_OTHER,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

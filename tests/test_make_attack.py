@@ -12,9 +12,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONFTEST = """
 import os
-from hypothesis import settings
-settings.register_profile("thorough", max_examples=200, deadline=None)
-settings.register_profile("dev", max_examples=1, deadline=None)
+from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+OTHER = dict(
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(".hypothesis/examples"),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.register_profile("thorough", max_examples=200, **OTHER)
+settings.register_profile("dev", max_examples=1, **OTHER)
 settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
 """
 TESTS = """
@@ -97,6 +104,7 @@ def test_an_interrupt_ends_it_with_the_tally(folder):
         cwd=folder,
         env=_environment("thorough"),
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     assert attack.stdout is not None
@@ -104,7 +112,7 @@ def test_an_interrupt_ends_it_with_the_tally(folder):
     time.sleep(0.5)
     told = _interrupted(attack)
     assert "passed" in begun or begun.startswith(".")
-    assert attack.returncode == 130
+    assert attack.returncode == 130, told
     assert "rounds begun" in told
     assert "COUNTEREXAMPLE" not in told
 
