@@ -6,6 +6,36 @@ import torch
 
 
 @dataclass(frozen=True, eq=False)
+class Offsets:
+    """The pairs (t, i) visible before and after a shift, as a band: low <= t - i < high.
+
+    rows, columns: t and i run below these. row_counts, column_counts: bool, (rows,) and
+    (columns,), true where neither the position nor the shifted one is padding; None for all.
+    """
+
+    low: int
+    high: int
+    rows: int
+    columns: int
+    row_counts: torch.Tensor | None = None
+    column_counts: torch.Tensor | None = None
+
+    def pairs(self) -> int:
+        """Number of the pairs."""
+        t = torch.arange(self.rows)
+        counted = torch.ones(self.columns, dtype=torch.int64)
+        if self.column_counts is not None:
+            counted = self.column_counts.cpu().to(torch.int64)
+        before = torch.nn.functional.pad(counted.cumsum(0), (1, 0))
+        last = (t - self.low + 1).clamp(0, self.columns)
+        first = torch.minimum((t - self.high + 1).clamp(0, self.columns), last)
+        seen = before[last] - before[first]
+        if self.row_counts is not None:
+            seen = seen * self.row_counts.cpu()
+        return int(seen.sum())
+
+
+@dataclass(frozen=True, eq=False)
 class Visibility:
     """The attention mask of one text in one layer, without a T x T matrix.
 
@@ -32,6 +62,16 @@ class Visibility:
             valid = self.valid.to(rows.device)
             visible &= valid[rows][:, None] & valid[columns][None, :]
         return visible
+
+    def offsets(self, s: int, u: int) -> Offsets:
+        """The pairs visible before and after the shift (s, u), both at least 0."""
+        rows, columns = max(self.length - s, 0), max(self.length - u, 0)
+        high = self.length if self.window is None else min(self.window, self.window + u - s)
+        row_counts = column_counts = None
+        if self.valid is not None:
+            row_counts = self.valid[:rows] & self.valid[s:]
+            column_counts = self.valid[:columns] & self.valid[u:]
+        return Offsets(max(u - s, 0), high, rows, columns, row_counts, column_counts)
 
     def state(self, rows: tuple[int, int], columns: tuple[int, int]) -> str:
         """ "none", "all" or "some" of the pairs [rows) x [columns) may be visible (cheap test)."""

@@ -1,4 +1,4 @@
-"""What float64 can do to a logit."""
+"""What rounding can do to a logit."""
 
 UNIT_ROUNDOFF = 2.0**-53
 """Of float64."""
@@ -12,3 +12,23 @@ def logit_error(channels: int, angle: float, product: float) -> float:
     last place of the product; turning to position p, and back, costs p theta units for either side.
     """
     return product * UNIT_ROUNDOFF * (4 * channels + 16 + 4 * angle)
+
+
+BFLOAT16_ROUNDOFF = 2.0**-8
+"""Unit roundoff of bfloat16, whose significand has 8 bits."""
+ACCUMULATION = 2.0**-22
+"""Largest error of one addition in a matrix unit that accumulates in float32, relative to the sum
+of the magnitudes added: a truncated addition, 2^-23, with one bit lost in alignment. A hypothesis
+about the hardware; a test measures it."""
+
+
+def bfloat16_product_error(terms: int) -> float:
+    """Largest error of an inner product of vectors rounded to bfloat16, over |x||y|.
+
+    terms: length of the vectors. Each factor is off by u, so each product by 2u + u^2, and the sum
+    of the magnitudes is at most |x||y| (Cauchy-Schwarz). Products of two bfloat16 are exact in
+    float32. Every term is part of `terms` additions at most; eight more roundings are left for
+    scaling and comparing. No term may underflow.
+    """
+    u = BFLOAT16_ROUNDOFF
+    return 2 * u + u**2 + (terms + 8) * ACCUMULATION * (1 + u) ** 2

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import Any
 
+import array_api_compat
 import sympy as sp
 
-from tappa_theory.arrays import Array, asarray_like, namespace
+from tappa_theory.arrays import Array, namespace
 from tappa_theory.shift_identity import KEY_SYMBOLS, QUERY_SYMBOLS
 
 Values = Mapping[str, Any]
@@ -62,10 +63,13 @@ def _names(expressions: tuple[sp.Expr, ...]) -> tuple[str, ...]:
 def _evaluate(expressions: tuple[sp.Expr, ...], values: Values) -> list[Any]:
     names = _names(expressions)
     arrays = [value for value in values.values() if hasattr(value, "shape")]
-    xp = namespace(*arrays)
+    xp, device = namespace(*arrays), array_api_compat.device(arrays[0])
     # torch's functions take no plain numbers
     arguments = [
-        value if hasattr(value, "shape") else asarray_like(value, arrays[0], xp.float64)
+        value
+        if hasattr(value, "shape")
+        # a fill: a GPU would be waited for to copy the number
+        else xp.full((), value, dtype=xp.float64, device=device)
         for value in (values[name] for name in names)
     ]
     return _compiled(expressions, names, xp)(*arguments)
@@ -84,7 +88,8 @@ def evaluate(expression: sp.Expr, values: Values) -> Array:
 class Separable:
     """f(t, i) = sum over channels m and terms r of query[r](t, m) * key[r](i, m).
 
-    Factors that belong to neither side (frequency, scale, shift) are kept on the key side.
+    Factors that belong to neither side (frequency, scale, shift) stand on the side that was
+    collected: the keys', unless collecting the queries leaves fewer features.
     """
 
     expression: sp.Expr
@@ -93,7 +98,8 @@ class Separable:
 
     def __post_init__(self) -> None:
         rebuilt = sp.Add(*(q * k for q, k in zip(self.query, self.key, strict=True)))
-        if sp.expand(rebuilt - _real_products(self.expression)) != 0:
+        parts = (_real_products(self.expression, collected) for collected in (True, False))
+        if all(sp.expand(rebuilt - part) != 0 for part in parts):
             raise ValueError(f"{self.expression} is not the sum of its features")
 
     def query_features(self, values: Values) -> Array:
@@ -112,38 +118,56 @@ def _stack(factors: tuple[sp.Expr, ...], values: Values, like: Array) -> Array:
     return xp.concat(columns, axis=-1)
 
 
-def _real_products(expression: sp.Expr) -> sp.Expr:
-    """`expression` with Re(product) written as products of real parts of its two sides."""
+def _real_products(expression: sp.Expr, collect_queries: bool = True) -> sp.Expr:
+    """`expression` with Re(product) written as products of real parts of its two sides.
+
+    What belongs to neither side goes with the key if the queries are to be collected.
+    """
 
     def split(product: sp.Expr) -> sp.Expr:
         product = sp.expand(product, power_exp=True, mul=True)
         if isinstance(product, sp.Add):
             raise ValueError(f"re({product}) is not a single product")
-        key_part, query_part = _sides(product)
+        query_part, key_part, neither = _sides(product)
+        if collect_queries:
+            key_part *= neither
+        else:
+            query_part *= neither
         real = sp.Function("re"), sp.Function("im")
         return real[0](query_part) * real[0](key_part) - real[1](query_part) * real[1](key_part)
 
     return expression.replace(sp.re, split)
 
 
-def _sides(term: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    """(key factor, query factor) of a product; what is neither stays with the key."""
-    key_part, query_part = term.as_independent(*QUERY_SYMBOLS, as_Add=False)
+def _sides(term: sp.Expr) -> tuple[sp.Expr, sp.Expr, sp.Expr]:
+    """(query factor, key factor, what belongs to neither) of a product."""
+    rest, query_part = term.as_independent(*QUERY_SYMBOLS, as_Add=False)
+    neither, key_part = rest.as_independent(*KEY_SYMBOLS, as_Add=False)
     if query_part.free_symbols & set(KEY_SYMBOLS):
         raise ValueError(f"{term} does not separate into a query factor and a key factor")
-    return key_part, query_part
+    return query_part, key_part, neither
 
 
 @lru_cache(maxsize=256)
 def separate(expression: sp.Expr) -> Separable:
-    """Split a sum of products into query features and key features.
+    """Split a sum of products into query features and key features, as few as can be collected.
 
     expression: sympy expression of one channel in the symbols of `shift_identity`; terms may be
     products of a query and a key factor, or ``re`` of such a product.
     Raises ValueError if a term does not factor.
     """
-    keys: dict[sp.Expr, sp.Expr] = {}
-    for term in sp.Add.make_args(sp.expand(_real_products(expression))):
-        key_part, query_part = _sides(term)
-        keys[query_part] = keys.get(query_part, sp.Integer(0)) + key_part
-    return Separable(expression, tuple(keys), tuple(keys.values()))
+    query, key = _collected(expression, collect_queries=True)
+    fewer_keys, fewer_queries = _collected(expression, collect_queries=False)
+    if len(fewer_keys) < len(query):
+        query, key = fewer_queries, fewer_keys
+    return Separable(expression, query, key)
+
+
+def _collected(expression: sp.Expr, collect_queries: bool) -> tuple[tuple, tuple]:
+    """Factors of one side, each once, and for each the sum of what it is multiplied with."""
+    sums: dict[sp.Expr, sp.Expr] = {}
+    for term in sp.Add.make_args(sp.expand(_real_products(expression, collect_queries))):
+        query_part, key_part, neither = _sides(term)
+        one, other = (query_part, key_part) if collect_queries else (key_part, query_part)
+        sums[one] = sums.get(one, sp.Integer(0)) + neither * other
+    return tuple(sums), tuple(sums.values())

@@ -20,8 +20,6 @@ theta_star = sp.Symbol("theta_*", positive=True)
 lam = sp.Symbol("lambda", positive=True)
 """Softmax scale times the squared RoPE attention scaling of the channel."""
 
-QUERY_SYMBOLS = (z, z_s, t)
-KEY_SYMBOLS = (w, w_u, i)
 
 ALPHA = (s - u) * theta
 """Angle by which the shift (s, u) turns the channel."""
@@ -89,3 +87,29 @@ channel; turning z and z_s by one common phase leaves it as it is and can make i
 def bound_at(shift: tuple[sp.Expr | int, sp.Expr | int], bound: sp.Expr = BOUND) -> sp.Expr:
     """`bound` (default (B)) at the shift (s, u), one channel."""
     return bound.subs({s: shift[0], u: shift[1]}, simultaneous=True)
+
+
+dz, dw = sp.symbols("dz dw", complex=True)
+"""Moves of a query and of a key: z_s - z and w_u - w."""
+
+QUERY_SYMBOLS = (z, z_s, dz, t)
+KEY_SYMBOLS = (w, w_u, dw, i)
+
+LOGIT_CHANGE = (
+    lam * sp.re(dz * sp.conjugate(w_u) * sp.exp(sp.I * (t + s - i - u) * theta))
+    + lam * sp.re(z * sp.conjugate(dw) * sp.exp(sp.I * (t + s - i - u) * theta))
+    + lam * sp.re(z * sp.conjugate(w) * sp.exp(sp.I * (t + s - i - u) * theta))
+    - LOGIT
+)
+"""SHIFT_DIFFERENCE by its moves, one channel: it separates, and where little moves no large logits
+cancel. Equal to SHIFTED_LOGIT - LOGIT, as a test certifies."""
+
+
+def features_at(shift: tuple[int, int], expression: sp.Expr) -> sp.Expr:
+    """`expression` at the shift (s, u); what is not moved is written as itself, its move as 0.
+
+    With u = 0 the shifted key is the key, and terms of both are one.
+    """
+    fixed = {} if shift[0] else {z_s: z, dz: 0}
+    fixed |= {} if shift[1] else {w_u: w, dw: 0}
+    return bound_at(shift, expression).subs(fixed, simultaneous=True)

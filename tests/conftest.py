@@ -1,10 +1,15 @@
-"""Hypothesis profiles, and the tests that need a CUDA device."""
+"""Hypothesis profiles, the tests that need a CUDA device, and Triton's interpreter without one."""
 
 import os
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+# Triton reads it when it is imported, which other libraries may do.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # Said, not inherited: where CI is set, Hypothesis' own defaults repeat the same examples and keep
 # none.
@@ -31,10 +36,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests marked `gpu` where torch sees no CUDA device."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
-    if not marked:
-        return
-    import torch
-
     if torch.cuda.is_available():
         return
     for item in marked:
