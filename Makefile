@@ -14,7 +14,7 @@ help:
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make docs    build the site into docs/_build/html"
 	@echo "make bench   print a table of timings"
-	@echo "make gpu     the measurements that need a CUDA device"
+	@echo "make gpu     check and time the kernels on a CUDA device: tappa-out/gpu"
 	@echo "make clean   remove .venv and what the tools left"
 
 setup: .venv/installed
@@ -64,7 +64,8 @@ bench: setup
 gpu: setup
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { \
 		echo "make gpu: torch sees no CUDA device here; run it on a machine with one" >&2; exit 2; }
-	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python -m pytest -q tests/gpu_check/kernels
+	$(BIN)/python -m benchmarks.gpu --out tappa-out/gpu
 
 clean:
 	rm -rf .venv build dist docs/_build docs/theorems .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,8 +1,9 @@
 """Bound (B) on every visible (query, key) pair of a head, tile by tile.
 
 No formula stands here: logits, bounds and published forms arrive as features that were generated
-from the expressions of `tappa_theory`, and this file multiplies, compares and reduces. Memory is
-O(T d + tile^2) per head. Arithmetic is float64.
+from the expressions of `tappa_theory`, and this file multiplies and reduces. Memory is
+O(T d + tile^2) per head. Arithmetic is float64; pairs that it leaves open are settled in Arb
+(`gpu_check.comparison`).
 """
 
 from collections.abc import Sequence
@@ -10,16 +11,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 
+from gpu_check.arb import Settled
+from gpu_check.comparison import (
+    SETTLED,
+    Comparison,
+    Places,
+    error_factors,
+    rounding_units,
+)
 from gpu_check.published import count_steps, published_form
 from gpu_check.tiles import product
 from gpu_check.visibility import Visibility
 from tappa_theory.energy import channel_gain
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
-from tappa_theory.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import separate
 from tappa_theory.shift_identity import LOGIT
 from tappa_theory.theorems import Theorem
@@ -37,6 +44,8 @@ _Tile = tuple[tuple[int, int], tuple[int, int]]
 class PairStatistics:
     """What the check of one theorem on one head counted; `worst` is (t, i), `shift` is (s, u).
 
+    violations: pairs whose violation Arb proved. tight: pairs that Arb cannot tell from equality,
+    0 = 0 included; they hold. undecided: pairs that nothing decided.
     published_checked: how many instances of the published form were compared, None if none can be.
     sums are over the pairs, in logits.
     """
@@ -45,6 +54,7 @@ class PairStatistics:
     pairs: int = 0
     violations: int = 0
     undecided: int = 0
+    tight: int = 0
     max_ratio: float = 0.0
     sum_ratio: float = 0.0
     worst: tuple[int, int] | None = None
@@ -73,7 +83,8 @@ class Claim:
 class Head:
     """One head, before RoPE: queries z and keys w, (T, M) complex128, and how they meet.
 
-    scale: softmax scale.
+    scale: softmax scale. captured: the queries and keys after RoPE, (T, d) float64, that z and w
+    were un-rotated from at the positions 0 to T - 1; None where z and w themselves are exact.
     """
 
     z: torch.Tensor
@@ -81,6 +92,12 @@ class Head:
     rope: Rope
     scale: float
     visibility: Visibility
+    captured: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def exact(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Queries and keys that no rounding has touched: as captured, (T, d), or z and w."""
+        return self.captured or (self.z, self.w)
 
     def channel_values(self) -> dict[str, torch.Tensor]:
         """Values of the per-channel and per-position symbols, for `separable`."""
@@ -97,11 +114,15 @@ class Head:
 
 
 class TiledCheck:
-    """All-pairs check of one head: generates the features once, then walks the tiles once."""
+    """All-pairs check of one head: generates the features once, then walks the tiles once.
 
-    def __init__(self, head: Head, tile: int = TILE) -> None:
+    settled: pairs of one claim that are settled in Arb, at most.
+    """
+
+    def __init__(self, head: Head, tile: int = TILE, settled: int = SETTLED) -> None:
         self.head = head
         self.tile = tile
+        self.settled = settled
         self.values = head.channel_values()
         logit = separate(LOGIT)
         self.query_logit = logit.query_features(self.values)
@@ -117,7 +138,12 @@ class TiledCheck:
 
         row_std: (T,) standard deviation of each row's visible logits; a bound below it informs.
         """
-        prepared = [_Prepared(self, claim, row_std) for claim in claims]
+        if self.head.z.device.type == "cuda":
+            from gpu_check.layer_pairs import head_statistics
+
+            return head_statistics(self, claims, row_std)
+        prepared = [_Prepared(self, claim) for claim in claims]
+        statistics = [_Statistics(self, claim, row_std) for claim in prepared]
         length, device = self.head.visibility.length, self.head.z.device
         near = [claim for claim in prepared if max(claim.shift) <= HALO]
         halo = max((max(claim.shift) for claim in near), default=0)
@@ -126,7 +152,7 @@ class TiledCheck:
         for t0 in range(0, length, self.tile):
             for i0 in range(0, min(t0 + self.tile, length), self.tile):
                 logits = None
-                for claim in prepared:
+                for claim, counted in zip(prepared, statistics, strict=True):
                     s, u = claim.shift
                     rows = slice(t0, min(t0 + self.tile, length - s))
                     columns = slice(i0, min(i0 + self.tile, length - u))
@@ -146,8 +172,60 @@ class TiledCheck:
                         moved = self._logits(_moved(rows, s), _moved(columns, u), buffers[1])
                     observed = buffers[2][: height * width].view(height, width)
                     torch.sub(moved, logits[:height, :width], out=observed).abs_()
-                    claim.reduce(observed, rows, columns, hidden, buffers[3:])
-        return [claim.result for claim in prepared]
+                    bound = claim.bound(rows, columns, buffers[3])
+                    claim.comparison.add(observed, bound, rows, columns, hidden, buffers[4])
+                    counted.add(observed, bound, rows, columns, hidden, buffers[4])
+        for claim, counted in zip(prepared, statistics, strict=True):
+            counted.settle(claim.comparison.settle())
+        return [counted.result for counted in statistics]
+
+    def claim_values(self, claim: Claim) -> dict[str, Any]:
+        """`Head.channel_values` with what the claim's expressions name besides."""
+        (s, u), length, values = claim.shift, self.head.visibility.length, dict(self.values)
+        values |= {"z": self.head.z[: length - s], "z_s": self.head.z[s:]}
+        values |= {"w": self.head.w[: length - u], "w_u": self.head.w[u:]}
+        values |= {"L": s, "N": u}
+        if claim.star is not None:
+            values["theta_*"] = self.values["theta"][claim.star]
+        return values
+
+    def decide(self, claims: Sequence[Claim], rows: Sequence[torch.Tensor]) -> list[Settled]:
+        """Compare the visible pairs of some rows with their bounds, without any statistics.
+
+        rows: for every claim the rows to look at, (T,) or (T - s,) bool, such as those that a
+        coarser comparison leaves open. Costs that many rows of logits, and of the shifted ones.
+        Pairs that float64 proves are not counted; those settled as `holds` are.
+        """
+        settled = []
+        side = min(self.tile, self.head.visibility.length) ** 2
+        buffers = [self.query_logit.new_empty(side) for _ in range(4)]
+        for claim, chosen in zip(claims, rows, strict=True):
+            prepared = _Prepared(self, claim)
+            count = self.head.visibility.length - claim.shift[0]
+            places = torch.nonzero(chosen[:count].to(self.head.z.device)).flatten()
+            for part in places.split(self.tile) if len(places) else ():
+                self._decide_rows(prepared, part, buffers)
+            settled.append(prepared.comparison.settle())
+        return settled
+
+    def _decide_rows(
+        self, claim: "_Prepared", rows: torch.Tensor, buffers: Sequence[torch.Tensor]
+    ) -> None:
+        """`decide` for the rows of these indices, in ascending order, a tile of them at most."""
+        (s, u), visibility = claim.shift, self.head.visibility
+        # A query sees no later key, and none before the window.
+        last = min(int(rows[-1]) + 1, visibility.length - u)
+        first = 0 if visibility.window is None else max(int(rows[0]) + 1 - visibility.window, 0)
+        for start in range(first, last, self.tile):
+            columns = torch.arange(start, min(start + self.tile, last), device=rows.device)
+            visible = visibility.block(rows, columns) & visibility.block(rows + s, columns + u)
+            if not bool(visible.any()):
+                continue
+            moved = product(self.query_logit[rows + s], self.key_logit[columns + u], buffers[0])
+            logits = product(self.query_logit[rows], self.key_logit[columns], buffers[1])
+            observed = moved.sub_(logits).abs_()
+            bound = claim.bound(rows, columns, buffers[2])
+            claim.comparison.add(observed, bound, rows, columns, ~visible, buffers[3])
 
     def _logits(self, rows: slice, columns: slice, buffer: torch.Tensor) -> torch.Tensor:
         return product(self.query_logit[rows], self.key_logit[columns], buffer)
@@ -194,61 +272,71 @@ def _moved(part: slice, step: int) -> slice:
 
 
 class _Prepared:
-    """One claim on one head: its features, its rounding error and its running statistics."""
+    """One claim on one head: the features of its bound, and the comparison with it."""
 
-    def __init__(self, check: TiledCheck, claim: Claim, row_std: torch.Tensor) -> None:
-        self.head = check.head
-        self.row_std = row_std
+    def __init__(self, check: TiledCheck, claim: Claim) -> None:
+        head = check.head
+        self.claim = claim
         self.shift = s, u = claim.shift
-        self.result = PairStatistics(claim.shift)
-        length = self.head.visibility.length
+        length = head.visibility.length
         if length <= max(s, u):
             raise InputError(f"a shift of {claim.shift} needs more than {length} positions")
-        values = dict(check.values)
-        values |= {"z": self.head.z[: length - s], "z_s": self.head.z[s:]}
-        values |= {"w": self.head.w[: length - u], "w_u": self.head.w[u:]}
-        values |= {"L": s, "N": u}
-        if claim.star is not None:
-            values["theta_*"] = check.values["theta"][claim.star]
+        self.values = values = check.claim_values(claim)
         bound = separate(claim.theorem.bound)
         self.query_bound = bound.query_features(values)
         self.key_bound = bound.key_features(values)
-        self.query_error, self.key_error = _roundoff(check, s, u)
-        error = self.query_error, self.key_error
+        angle = length * float(head.rope.frequencies.max())
+        terms = check.query_logit.shape[1], self.query_bound.shape[1]
+        norms = check.query_norm, check.key_norm
+        error = error_factors(norms, claim.shift, rounding_units(*terms, angle), head.scale)
+        self.comparison = Comparison(head, claim, *error, check.settled)
+
+    def bound(self, rows: Places, columns: Places, buffer: torch.Tensor) -> torch.Tensor:
+        """(R, C) the bound of the pairs of a tile."""
+        return product(self.query_bound[rows], self.key_bound[columns], buffer)
+
+
+class _Statistics:
+    """Running statistics of one claim on one head."""
+
+    def __init__(self, check: TiledCheck, prepared: _Prepared, row_std: torch.Tensor) -> None:
+        self.row_std = row_std
+        self.result = PairStatistics(prepared.shift)
+        claim, values, compared = prepared.claim, prepared.values, prepared.comparison
+        error = compared.query_error, compared.key_error
         self.published = published_form(claim, check, values, error)
         if claim.theorem.published.counted == "steps":
             self.result.published_checked, self.result.published_violations = count_steps(
-                claim.theorem.published, values, self.head.visibility
+                claim.theorem.published, values, check.head.visibility
             )
         elif self.published is not None:
             self.result.published_checked = self.result.published_violations = 0
 
-    def reduce(
+    def add(
         self,
         observed: torch.Tensor,
+        bound: torch.Tensor,
         rows: slice,
         columns: slice,
         hidden: torch.Tensor | None,
-        buffers: Sequence[torch.Tensor],
+        scratch: torch.Tensor,
     ) -> None:
-        """Compare one tile of |logit differences| with the bound and add to the statistics."""
+        """Add one tile of |logit differences| and bounds, both overwritten."""
         result = self.result
-        limit = product(self.query_bound[rows], self.key_bound[columns], buffers[0])
         pairs = observed.numel()
         if hidden is not None:
             pairs -= int(torch.count_nonzero(hidden))
             observed.masked_fill_(hidden, 0.0)
-            limit.masked_fill_(hidden, 0.0)
+            bound.masked_fill_(hidden, 0.0)
         result.pairs += pairs
         result.sum_observed += float(observed.sum())
-        result.sum_bound += float(limit.sum())
+        result.sum_bound += float(bound.sum())
         if hidden is not None:
-            limit.masked_fill_(hidden, torch.inf)
-        informative = torch.count_nonzero(limit < self.row_std[rows, None])
+            bound.masked_fill_(hidden, torch.inf)
+        informative = torch.count_nonzero(bound < self.row_std[rows, None])
         result.informative += int(informative)
-        slack = torch.sub(limit, observed, out=buffers[1][: limit.numel()].view(limit.shape))
-        self._compare(slack, rows, columns)
-        ratio = torch.div(observed, limit.clamp_(min=SMALLEST), out=slack)
+        ratio = scratch[: bound.numel()].view(bound.shape)
+        torch.div(observed, bound.clamp_(min=SMALLEST), out=ratio)
         result.sum_ratio += float(ratio.sum())
         largest = float(ratio.max())
         if largest > result.max_ratio:
@@ -256,32 +344,14 @@ class _Prepared:
             result.max_ratio = largest
             result.worst = (rows.start + row, columns.start + column)
             result.worst_observed = float(observed[row, column])
-            result.worst_bound = float(limit[row, column])
+            result.worst_bound = float(bound[row, column])
         if self.published is not None:
-            failed = self.published(observed, rows, columns, buffers[1])
+            failed = self.published(observed, rows, columns, scratch)
             result.published_checked = (result.published_checked or 0) + pairs
             result.published_violations = (result.published_violations or 0) + failed
 
-    def _compare(self, slack: torch.Tensor, rows: slice, columns: slice) -> None:
-        query_error, key_error = self.query_error[rows], self.key_error[columns]
-        if float(slack.min()) >= float(query_error.max() * key_error.max()):
-            return
-        error = query_error[:, None] * key_error[None, :]
-        violated, close = slack < -error, slack < error
-        self.result.violations += int(torch.count_nonzero(violated))
-        self.result.undecided += int(torch.count_nonzero(close & ~violated))
-
-
-def _roundoff(check: TiledCheck, s: int, u: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per-query and per-key factors whose product bounds the rounding error of a comparison.
-
-    Two logits and a bound are inner products of at most 4M features of few roundings each, so
-    each errs by less than (4M + 16) units in the last place of lambda |q||k|; un-rotating at
-    position p errs by at most p theta such units, which enters the bound through the drifts.
-    """
-    head, length = check.head, check.head.visibility.length
-    query = torch.maximum(check.query_norm[: length - s], check.query_norm[s:])
-    key = torch.maximum(check.key_norm[: length - u], check.key_norm[u:])
-    angle = length * float(np.max(head.rope.frequencies))
-    units = 4 * (4 * head.z.shape[1] + 16) + 4 * angle
-    return head.scale * UNIT_ROUNDOFF * units * query, key
+    def settle(self, settled: Settled) -> None:
+        """Take over the verdicts on the pairs."""
+        self.result.violations = settled.violated
+        self.result.undecided = settled.undecided
+        self.result.tight = settled.tight

@@ -35,10 +35,8 @@ def published_form(
     form = claim.theorem.published
     if form.counted != "pairs" or form.bound is None:
         return None
-    if {symbol.name for symbol in form.bound.free_symbols} & {"z", "w"}:
-        limit = _by_features(form, values)
-    else:
-        limit = _by_norms(form, claim.shift, check)
+    features = published_features(claim, values)
+    limit = _by_norms(form, claim.shift, check) if features is None else _by_features(*features)
     query_error, key_error = error
 
     def count(observed: torch.Tensor, rows: slice, columns: slice, buffer: torch.Tensor) -> int:
@@ -52,10 +50,23 @@ def published_form(
     return count
 
 
-def _by_features(form: PublishedForm, values: Mapping[str, Any]) -> Limit:
-    separable = separate(form.bound)
-    query, key = separable.query_features(values), separable.key_features(values)
+def published_features(
+    claim: Any, values: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """(T - s, F) and (T - u, F) features whose inner product is what the form allows of a pair.
 
+    None if it says nothing of pairs, or is not a sum over channels.
+    """
+    form = claim.theorem.published
+    if form.counted != "pairs" or form.bound is None:
+        return None
+    if not {symbol.name for symbol in form.bound.free_symbols} & {"z", "w"}:
+        return None
+    separable = separate(form.bound)
+    return separable.query_features(values), separable.key_features(values)
+
+
+def _by_features(query: torch.Tensor, key: torch.Tensor) -> Limit:
     def limit(rows: slice, columns: slice, buffer: torch.Tensor) -> torch.Tensor:
         return product(query[rows], key[columns], buffer)
 

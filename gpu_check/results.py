@@ -14,6 +14,7 @@ class TheoremResult:
     pairs: int = 0
     violations: int = 0
     undecided: int = 0
+    tight: int = 0
     max_ratio: float | None = None
     mean_ratio: float | None = None
     worst: dict[str, float] | None = None

@@ -12,6 +12,7 @@ from typing import Any
 import sympy as sp
 import torch
 
+from gpu_check.comparison import row_error, rounding_units
 from tappa_theory.energy import channel_gain
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
@@ -93,15 +94,15 @@ def shift_features(
     query_norm, key_norm = (
         torch.linalg.vector_norm(torch.view_as_real(x * weight).flatten(-2), dim=-1) for x in (z, w)
     )
-    # Derived in `gpu_check.pairs`: roundings of two logits and a bound, and of turning by p theta.
-    units = 4 * (4 * channels + 16) + 4 * length * float(rope.frequencies.max())
+    query_bound, key_bound = limit.query_features(values), limit.key_features(values)
+    query_change, key_change = change.query_features(values), change.key_features(values)
+    angle = length * float(rope.frequencies.max())
+    units = rounding_units(query_change.shape[-1], query_bound.shape[-1], angle, by_moves=True)
     return ShiftFeatures(
-        query_change=change.query_features(values),
-        key_change=change.key_features(values),
-        query_bound=limit.query_features(values),
-        key_bound=limit.key_features(values),
-        query_error=units
-        * UNIT_ROUNDOFF
-        * torch.maximum(query_norm[:, : length - s], query_norm[:, s:]),
-        key_error=torch.maximum(key_norm[:, : length - u], key_norm[:, u:]),
+        query_change=query_change,
+        key_change=key_change,
+        query_bound=query_bound,
+        key_bound=key_bound,
+        query_error=units * UNIT_ROUNDOFF * row_error(query_norm, s),
+        key_error=row_error(key_norm, u),
     )

@@ -201,6 +201,7 @@ def _theorem(name: str, heads: Sequence[HeadResult]) -> dict[str, Any]:
         "pairs": pairs,
         "violations": sum(result.violations for _, result in applicable),
         "undecided": sum(result.undecided for _, result in applicable),
+        "tight": sum(result.tight for _, result in applicable),
         "max_ratio": top[1].max_ratio if top else None,
         "worst": None,
         "informative": informative / pairs if pairs else None,

@@ -20,6 +20,15 @@ class Offsets:
     row_counts: torch.Tensor | None = None
     column_counts: torch.Tensor | None = None
 
+    def block(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """(..., R, C) bool: is the pair (rows[..., r], columns[c]) one of them?"""
+        offset = rows[..., :, None] - columns
+        visible = (offset >= self.low) & (offset < self.high)
+        if self.row_counts is not None and self.column_counts is not None:
+            visible &= self.row_counts.to(rows.device)[rows][..., :, None]
+            visible &= self.column_counts.to(rows.device)[columns]
+        return visible
+
     def pairs(self) -> int:
         """Number of the pairs."""
         t = torch.arange(self.rows)

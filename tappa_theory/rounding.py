@@ -8,10 +8,11 @@ def logit_error(channels: int, angle: float, product: float) -> float:
     """Largest rounding error of a logit, or of lambda <q, k> from the vectors after RoPE.
 
     channels: M. angle: the largest position times frequency, radians. product: lambda |q||k|.
-    An inner product of 2M features of few roundings each errs by less than (4M + 16) units in the
-    last place of the product; turning to position p, and back, costs p theta units for either side.
+    To first order the sum of 2M terms errs by 2M units in the last place of the product; cosines,
+    products, the scale and the division by the attention scaling by 47; and turning either side to
+    its position, and back, by its angle in units each. The rest is more than the second order.
     """
-    return product * UNIT_ROUNDOFF * (4 * channels + 16 + 4 * angle)
+    return product * UNIT_ROUNDOFF * (4 * channels + 64 + 4 * angle)
 
 
 BFLOAT16_ROUNDOFF = 2.0**-8

@@ -199,12 +199,14 @@ class ShiftStatistics:
     changes, of the bounds and of their ratios, and the largest ratio. counts (H, T - s, 3) int32:
     pairs whose bound lies below the row's spread, pairs that rounding leaves open, and pairs
     certainly above the bound (0 unless asked for). bins (H, T - s, BINS) int32: pairs by ratio.
+    redone (H,): rows counted in float64 after a screen in bfloat16.
     """
 
     pairs: int
     sums: torch.Tensor
     counts: torch.Tensor
     bins: torch.Tensor
+    redone: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,7 @@ def _settle(screened: ShiftStatistics, exact: "_Launch") -> None:
     place = blocks[:, None] * size + torch.arange(size, device=blocks.device)
     kept = place < rows
     where = heads[:, None].expand_as(place)[kept], place[kept]
+    screened.redone.add_(torch.bincount(where[0], minlength=len(unsure)))
     for name in ("sums", "counts", "bins"):
         getattr(screened, name)[where] = getattr(found, name)[where]
 
@@ -399,7 +402,8 @@ class _Launch:
         sums, counts, bins = (x[:, : offsets.rows] for x in (sums, counts, bins))
         # Ratios have no unit; the units are powers of two.
         sums[..., :2] /= self.unit[:, None, None]
-        return ShiftStatistics(offsets.pairs(), sums, counts, bins)
+        redone = torch.zeros(count, dtype=torch.int64, device=device)
+        return ShiftStatistics(offsets.pairs(), sums, counts, bins, redone)
 
 
 def _chunk(width: int) -> int:

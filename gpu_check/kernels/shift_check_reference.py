@@ -19,7 +19,8 @@ def shift_check_reference(
         for head in range(features.query_change.shape[0])
     ]
     sums, counts, bins = (torch.stack(each) for each in zip(*parts, strict=True))
-    return ShiftStatistics(offsets.pairs(), sums, counts, bins)
+    redone = torch.zeros(len(sums), dtype=torch.int64)
+    return ShiftStatistics(offsets.pairs(), sums, counts, bins, redone)
 
 
 def _head(
@@ -28,10 +29,7 @@ def _head(
     kv_head, found = head // features.group, []
     i = torch.arange(offsets.columns, device=spread.device)
     for t in torch.arange(offsets.rows, device=spread.device).split(ROWS):
-        offset = t[:, None] - i
-        visible = (offset >= offsets.low) & (offset < offsets.high)
-        if offsets.row_counts is not None and offsets.column_counts is not None:
-            visible &= offsets.row_counts[t][:, None] & offsets.column_counts
+        visible = offsets.block(t, i)
         change, bound = (
             torch.where(visible, query[head, t] @ key[kv_head].T, 0.0)
             for query, key in (

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpu_check.check import check
+from gpu_check.comparison import SETTLED
 from gpu_check.pairs import Claim, Head, PairStatistics, TiledCheck
 from gpu_check.visibility import Visibility
 from tappa_theory.energy import channel_gain
@@ -112,6 +113,7 @@ class Reference:
             "pairs": int(both.sum()),
             "violations": int((observed > limit[both] * (1 + 1e-9)).sum()),
             "undecided": 0,
+            "tight": 0,
             "max_ratio": float(ratio.max()),
             "sum_ratio": float(ratio[both].sum()),
             "sum_observed": float(observed.sum()),
@@ -363,8 +365,8 @@ def test_the_witness_attains_the_bound_and_violates_nothing(name):
     (found,) = run(head, [Claim(THEOREMS[name], shift, STAR)], tile=7)
     assert found.max_ratio == pytest.approx(1, abs=1e-12)
     assert found.worst == (9, 3)
-    assert found.violations == 0
-    assert found.undecided == 1  # equality cannot be told from a violation in floating point
+    # Too close for float64; in balls the rounded witness is just within the bound, or on it.
+    assert found.violations == found.undecided == 0
 
 
 @pytest.mark.parametrize(
@@ -392,7 +394,7 @@ def test_a_violation_reaches_the_verdict(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_repeated_tokens_violate_nothing(dtype):
-    """Drift is nothing but rounding here, and so is what it bounds."""
+    """Drift is nothing but rounding here, and so is what it bounds: float64 decides little."""
     rope = Rope.from_parameters(16, {"rope_theta": 10000.0})
     q = rotated(np.repeat(channels(1, 8), 300, axis=0), rope)
     k = rotated(np.repeat(channels(1, 8, seed=1), 300, axis=0), rope)
@@ -400,7 +402,10 @@ def test_repeated_tokens_violate_nothing(dtype):
     theorems = result.heads[0].theorems
     assert sum(found.pairs for found in theorems.values()) > 100_000
     assert all(found.violations == 0 for found in theorems.values())
+    # Of float64 more pairs are left than are settled.
     assert result.verdict == ("holds" if dtype == np.float32 else "undecided")
+    left = theorems["sequential"].undecided
+    assert left == (0 if dtype == np.float32 else theorems["sequential"].pairs - SETTLED)
     # Mathematics forbids a violation of these two where nothing moves.
     assert theorems["sequential"].published_violations == 0
     assert theorems["re_access"].published_violations == 0
@@ -410,6 +415,7 @@ def test_zero_queries_are_no_numbers_gone_wrong():
     zero, w = np.zeros((20, 3), dtype=complex), channels(20, 3)
     for found in run(head_of(zero, w), claims(20), tile=7):
         assert (found.violations, found.undecided, found.max_ratio) == (0, 0, 0.0)
+        assert found.tight == found.pairs
         assert found.sum_observed == found.sum_bound == found.sum_ratio == 0
         assert found.worst is None
         assert found.informative == 0

@@ -112,6 +112,7 @@ def test_theorems_are_summed_and_informative_is_weighted_by_pairs():
         informative=0.5,
         max_ratio=0.7,
         violations=1,
+        tight=5,
         published_checked=300,
         published_violations=4,
     )
@@ -121,6 +122,7 @@ def test_theorems_are_summed_and_informative_is_weighted_by_pairs():
         informative=0.1,
         max_ratio=0.9,
         undecided=2,
+        tight=7,
         hypotheses={"met": False},
         worst={"t": 5, "i": 3, "observed": 0.9, "bound": 1.0},
         published_checked=100,
@@ -135,6 +137,7 @@ def test_theorems_are_summed_and_informative_is_weighted_by_pairs():
     found = summary["sequential"]
     assert (found["applicable_heads"], found["hypotheses_met_heads"]) == (2, 1)
     assert (found["pairs"], found["violations"], found["undecided"]) == (400, 1, 2)
+    assert found["tight"] == 12
     assert found["informative"] == pytest.approx((300 * 0.5 + 100 * 0.1) / 400)
     assert found["max_ratio"] == 0.9
     assert found["worst"] == {
@@ -159,6 +162,7 @@ def test_theorems_are_summed_and_informative_is_weighted_by_pairs():
     [
         ([CHECKED], "holds"),
         ([CHECKED, replace(CHECKED, undecided=1)], "undecided"),
+        ([replace(CHECKED, tight=100)], "holds"),
         ([replace(CHECKED, undecided=1), replace(CHECKED, violations=1)], "violated"),
         ([CHECKED, SILENT], "holds"),
         ([SILENT], "undecided"),  # nothing was checked

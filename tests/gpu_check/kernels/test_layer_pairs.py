@@ -1,0 +1,129 @@
+"""The kernel's way through all pairs against the tiled one, from queries and keys to verdicts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gpu_check.layer_pairs import check_pairs, head_statistics
+from gpu_check.pairs import Claim, Head, TiledCheck
+from gpu_check.spread import logit_spread
+from gpu_check.visibility import Visibility
+from tappa_theory.rope import Rope, to_channels, unrotate
+from tappa_theory.theorems import THEOREMS
+
+LENGTH, SIZE = 97, 16
+CLAIMS = (
+    Claim(THEOREMS["re_access"], (1, 0)),
+    Claim(THEOREMS["sequential"], (1, 1)),
+    Claim(THEOREMS["periodic_sequential"], (0, 9), star=2),
+    Claim(THEOREMS["seasonal"], (17, 0), star=3),
+)
+
+
+@pytest.fixture
+def rope() -> Rope:
+    return Rope.from_parameters(SIZE, {"rope_type": "default", "rope_theta": 1e4})
+
+
+def layer(device, heads=4, kv_heads=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    queries, keys = (
+        torch.randn(count, LENGTH, SIZE, generator=generator) for count in (heads, kv_heads)
+    )
+    return (queries + 2 * queries[:, :1]).to(device), keys.to(device)
+
+
+def tiled(queries, keys, rope, visibility, index, group):
+    """The head's `TiledCheck` on the CPU, and the spread of its logits."""
+    query, key = queries[index].cpu().double(), keys[index // group].cpu().double()
+    positions = torch.arange(LENGTH)
+    z, w = (unrotate(to_channels(x, rope), rope, positions) for x in (query, key))
+    head = Head(z, w, rope, 0.25, visibility, (query, key))
+    return TiledCheck(head), logit_spread(0.25 * query[None], key[None], visibility)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "visibility",
+    [
+        Visibility(LENGTH),
+        Visibility(LENGTH, 31),
+        Visibility(LENGTH, None, torch.arange(LENGTH) > 3),
+    ],
+    ids=["causal", "window", "padded"],
+)
+def test_a_layer_by_the_kernel_is_its_heads_by_tiles(dtype, visibility, rope, device):
+    queries, keys = layer(device)
+    counts = check_pairs(
+        queries, keys, rope, CLAIMS[:3], scale=0.25, visibility=visibility, dtype=dtype
+    )
+    rough = 3e-2 if dtype == torch.bfloat16 else 1e-11
+    for index in (0, 3):
+        check, spread = tiled(queries, keys, rope, visibility, index, 2)
+        for found, expected in zip(counts, check.run(CLAIMS[:3], spread), strict=True):
+            pairs = expected.pairs
+            assert found.pairs == pairs
+            assert int(found.histogram[index].sum()) == pairs
+            assert tuple(found.worst[index].tolist()) == expected.worst
+            assert float(found.max_ratio[index]) == pytest.approx(expected.max_ratio, rel=1e-11)
+            assert float(found.mean_ratio[index]) == pytest.approx(
+                expected.sum_ratio / pairs, rel=rough
+            )
+            assert float(found.mean_bound[index]) == pytest.approx(
+                expected.sum_bound / pairs, rel=rough
+            )
+            assert float(found.mean_observed[index]) == pytest.approx(
+                expected.sum_observed / pairs, rel=rough
+            )
+            assert abs(int(found.informative[index]) - expected.informative) <= rough * pairs
+            assert int(found.violations[index]) == int(found.undecided[index]) == 0
+
+
+@pytest.mark.parametrize("window", [None, 31])
+def test_a_head_by_the_kernel_is_the_head_by_tiles(window, rope, device):
+    queries, keys = layer(device)
+    visibility = Visibility(LENGTH, window)
+    check, spread = tiled(queries, keys, rope, visibility, 1, 2)
+    expected = check.run(CLAIMS, spread)
+    if device == "cuda":
+        head = Head(
+            check.head.z.cuda(),
+            check.head.w.cuda(),
+            rope,
+            0.25,
+            visibility,
+            tuple(x.cuda() for x in check.head.exact),
+        )
+        check, spread = TiledCheck(head), spread.cuda()
+    for found, one in zip(head_statistics(check, CLAIMS, spread), expected, strict=True):
+        for name in (
+            "shift", "pairs", "violations", "undecided", "tight", "worst", "informative",
+            "published_checked", "published_violations",
+        ):  # fmt: skip
+            assert getattr(found, name) == getattr(one, name), name
+        for name in (
+            "sum_observed", "sum_bound", "sum_ratio", "max_ratio", "worst_observed", "worst_bound"
+        ):  # fmt: skip
+            assert getattr(found, name) == pytest.approx(getattr(one, name), rel=1e-11), name
+
+
+def test_equal_pairs_and_violations_reach_the_verdict(rope, device):
+    """A zero query makes pairs tight; a planted smaller bound is violated, proven in Arb."""
+    queries, keys = layer(device)
+    queries[0, 40:42] = 0.0
+    visibility = Visibility(LENGTH)
+    counts = check_pairs(queries, keys, rope, CLAIMS[:1], scale=0.25, visibility=visibility)[0]
+    check, spread = tiled(queries, keys, rope, visibility, 0, 2)
+    expected = check.run(CLAIMS[:1], spread)[0]
+    assert expected.tight > 0
+    assert int(counts.tight[0]) == expected.tight
+    assert counts.tight[1:].tolist() == [0, 0, 0]
+    smaller = replace(CLAIMS[0].theorem, bound=CLAIMS[0].theorem.bound / 2)
+    claim = replace(CLAIMS[0], theorem=smaller)
+    counts = check_pairs(queries, keys, rope, [claim], scale=0.25, visibility=visibility)[0]
+    for index in range(4):
+        check, spread = tiled(queries, keys, rope, visibility, index, 2)
+        expected = check.run([claim], spread)[0]
+        assert int(counts.violations[index]) == expected.violations > 0
+        assert int(counts.undecided[index]) == expected.undecided == 0
