@@ -20,7 +20,7 @@ BINS = 8
 """Bins of the histogram of ratios: equal parts of [0, 1], what lies above counted in the last."""
 SUMS, COUNTS = 4, 3
 """Per row: sums of observed, bound, ratio, and the largest ratio; informative, open, exceeded."""
-_SMALLEST = {torch.float32: 1e-30, torch.float64: 1e-300}
+SMALLEST = {torch.float32: 1e-30, torch.float64: 1e-300}
 """Divisor in place of a zero bound, so that 0/0 counts as 0."""
 
 
@@ -51,10 +51,11 @@ def _columns(
     state, first, stop, t,
     query_difference, query_bound, query_error, spread,
     key_difference, key_bound, key_error, key_counts,
-    low, high, columns, smallest, excess,
+    low, high, columns, excess,
     D: tl.constexpr, B: tl.constexpr, D_CHUNK: tl.constexpr, B_CHUNK: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BINS: tl.constexpr,
     MASKED: tl.constexpr, SOME_COUNT: tl.constexpr, EXCEEDED: tl.constexpr,
+    SMALLEST: tl.constexpr,
 ):  # fmt: skip
     """Add the key tiles from `first` to `stop` to the running numbers of the rows."""
     dtype: tl.constexpr = query_error.dtype
@@ -78,7 +79,7 @@ def _columns(
         if EXCEEDED:
             exceeded += tl.sum((slack + excess * bound < -error).to(tl.int32), axis=1)
         below = bound < spread[:, None]
-        ratio = _ratio(observed, tl.maximum(bound, smallest))
+        ratio = _ratio(observed, tl.maximum(bound, SMALLEST))
         # One byte counts one bin of one row of the tile.
         place = tl.minimum((ratio * BINS).to(tl.int32), BINS - 1).to(tl.int64)
         packed = tl.full((ROWS, COLUMNS), 1, tl.int64) << (8 * place)
@@ -116,11 +117,11 @@ def _unpack(bins, packed, BINS: tl.constexpr):
 def _shift_check(
     heads, blocks, query_difference, query_bound, query_error, spread, row_counts,
     key_difference, key_bound, key_error, key_counts, sums, counts, histogram,
-    rows, rows_padded, columns, columns_padded, low, high, group, smallest, excess,
+    rows, rows_padded, columns, columns_padded, low, high, group, excess,
     D: tl.constexpr, B: tl.constexpr, D_CHUNK: tl.constexpr, B_CHUNK: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BINS: tl.constexpr,
     ALL_MASKED: tl.constexpr, WINDOW: tl.constexpr, SOME_COUNT: tl.constexpr,
-    EXCEEDED: tl.constexpr,
+    EXCEEDED: tl.constexpr, SMALLEST: tl.constexpr,
 ):  # fmt: skip
     """One block of rows of one head against all keys that they see."""
     head = tl.load(heads + tl.program_id(0)).to(tl.int64)
@@ -161,20 +162,20 @@ def _shift_check(
             state = _columns(
                 state, first, middle, t, wide, narrow, error, limit,
                 key_difference, key_bound, key_error, key_counts,
-                low, high, columns, smallest, excess, D, B, D_CHUNK, B_CHUNK,
-                ROWS, COLUMNS, BINS, True, SOME_COUNT, EXCEEDED,
+                low, high, columns, excess, D, B, D_CHUNK, B_CHUNK,
+                ROWS, COLUMNS, BINS, True, SOME_COUNT, EXCEEDED, SMALLEST,
             )  # fmt: skip
         state = _columns(
             state, middle, last, t, wide, narrow, error, limit,
             key_difference, key_bound, key_error, key_counts,
-            low, high, columns, smallest, excess, D, B, D_CHUNK, B_CHUNK,
-            ROWS, COLUMNS, BINS, False, SOME_COUNT, EXCEEDED,
+            low, high, columns, excess, D, B, D_CHUNK, B_CHUNK,
+            ROWS, COLUMNS, BINS, False, SOME_COUNT, EXCEEDED, SMALLEST,
         )  # fmt: skip
     state = _columns(
         state, last, stop, t, wide, narrow, error, limit,
         key_difference, key_bound, key_error, key_counts,
-        low, high, columns, smallest, excess, D, B, D_CHUNK, B_CHUNK,
-        ROWS, COLUMNS, BINS, True, SOME_COUNT, EXCEEDED,
+        low, high, columns, excess, D, B, D_CHUNK, B_CHUNK,
+        ROWS, COLUMNS, BINS, True, SOME_COUNT, EXCEEDED, SMALLEST,
     )  # fmt: skip
     observed_sum, bound_sum, ratio_sum, ratio_max, informative, undecided, exceeded, bins = state
     counted = t < rows
@@ -383,7 +384,6 @@ class _Launch:
             offsets.low,
             offsets.high,
             self.group,
-            _SMALLEST[self.accumulator],
             _EXCESS,
             D=self.widths[0],
             B=self.widths[1],
@@ -396,6 +396,7 @@ class _Launch:
             WINDOW=offsets.high < offsets.rows,
             SOME_COUNT=self.some,
             EXCEEDED=self.exceeded,
+            SMALLEST=SMALLEST[self.accumulator],
             num_warps=self.tile.warps,
             num_stages=self.tile.stages,
         )

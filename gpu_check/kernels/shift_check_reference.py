@@ -2,7 +2,7 @@
 
 import torch
 
-from gpu_check.kernels.shift_check import _EXCESS, _SMALLEST, BINS, ShiftStatistics
+from gpu_check.kernels.shift_check import _EXCESS, BINS, SMALLEST, ShiftStatistics
 from gpu_check.shift_features import ShiftFeatures
 from gpu_check.visibility import Offsets
 
@@ -39,7 +39,7 @@ def _head(
         )
         observed = change.abs()
         error = features.query_error[head, t][:, None] * features.key_error[kv_head]
-        ratio = observed / bound.clamp(min=_SMALLEST[torch.float64])
+        ratio = observed / bound.clamp(min=SMALLEST[torch.float64])
         place = (ratio * BINS).clamp(max=BINS - 1).to(torch.int64)
         flags = (
             bound < spread[t][:, None],

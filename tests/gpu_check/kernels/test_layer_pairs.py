@@ -119,7 +119,8 @@ def test_equal_pairs_and_violations_reach_the_verdict(rope, device):
     assert expected.tight > 0
     assert int(counts.tight[0]) == expected.tight
     assert counts.tight[1:].tolist() == [0, 0, 0]
-    smaller = replace(CLAIMS[0].theorem, bound=CLAIMS[0].theorem.bound / 2)
+    whole = CLAIMS[0].theorem
+    smaller = replace(whole, bound=whole.bound / 2, pattern_shift=None)
     claim = replace(CLAIMS[0], theorem=smaller)
     counts = check_pairs(queries, keys, rope, [claim], scale=0.25, visibility=visibility)[0]
     for index in range(4):
