@@ -12,12 +12,17 @@ import torch
 
 from gpu_check.visibility import Visibility
 from tappa_theory import drift, patterns
+from tappa_theory.arrays import to_numpy
 from tappa_theory.predictability import TOP, shift_aware_recall
 
 ROWS = 128
-"""Query rows of a block."""
+"""Query rows of a block on a processor, whose caches hold what one step leaves for the next."""
+CELLS = 2**23
+"""Entries of a block elsewhere: with fewer, a GPU waits for what starts its kernels."""
 KEPT = 2048
 """Longest text whose attention blocks are kept for the second pass, not computed again."""
+REPEATED = 16
+"""Rows before its own that a block shows again, for what compares a row with an earlier one."""
 SKETCH = 64
 """Random signs per row, in whose inner products rows are compared at every lag."""
 
@@ -45,39 +50,77 @@ class Attention:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Rows `rows` of a map over the keys 0..W-1 that any of them can see."""
+    """Consecutive rows of a map over the keys 0..W-1 that any of them can see.
 
+    first: position of the first row. repeated: number of rows, from the first on, that the block
+    before showed, too. rows: (R,) positions. logits: (R, W), -inf where hidden. attention: (R, W).
+    start: number of keys from key 0 on that all rows see; visible: (R, W - start) bool, which of
+    the other keys each row sees.
+    """
+
+    first: int
+    repeated: int
     rows: torch.Tensor
     logits: torch.Tensor
-    visible: torch.Tensor
     attention: torch.Tensor
+    start: int
+    visible: torch.Tensor
+
+    def repeating(self, count: int) -> "Block":
+        """The block with at most so many repeated rows."""
+        skip = max(self.repeated - count, 0)
+        return Block(
+            self.first + skip,
+            self.repeated - skip,
+            self.rows[skip:],
+            self.logits[skip:],
+            self.attention[skip:],
+            self.start,
+            self.visible[skip:],
+        )
+
+    @property
+    def stop(self) -> int:
+        """The position after the last row."""
+        return self.first + len(self.rows)
 
 
-def new_rows(block: Block) -> Block:
-    """The block without the row that repeats the last one of the block before."""
-    if int(block.rows[0]) == 0:
-        return block
-    return Block(block.rows[1:], block.logits[1:], block.visible[1:], block.attention[1:])
+def rows_of_block(length: int, device: torch.device) -> int:
+    """Rows of a block of a text of that length."""
+    return ROWS if device.type == "cpu" else max(ROWS, CELLS // length)
 
 
 def row_blocks(
     query: torch.Tensor, key: torch.Tensor, visibility: Visibility, softcap: float | None
 ) -> Iterator[Block]:
-    """Blocks of consecutive rows; each but the first repeats the last row of the one before.
+    """Blocks of consecutive rows; each repeats the last rows of those before, `REPEATED` at most.
 
     query, key: (T, F) logit features, float64.
     """
-    length = visibility.length
-    for start in range(0, length, ROWS):
-        first, stop = max(start - 1, 0), min(start + ROWS, length)
-        rows = torch.arange(first, stop, device=query.device)
+    length, device = visibility.length, query.device
+    size = rows_of_block(length, device)
+    for begin in range(0, length, size):
+        first, stop = max(begin - REPEATED, 0), min(begin + size, length)
+        rows = torch.arange(first, stop, device=device)
         logits = query[first:stop] @ key[:stop].T
-        visible = visibility.block(rows, torch.arange(stop, device=query.device))
-        seen = logits if softcap is None else softcap * torch.tanh(logits / softcap)
-        weights = torch.where(visible, seen, -torch.inf)
-        # A row of padding sees nothing; its attention is zero, not NaN.
-        attention = torch.softmax(weights, dim=-1).nan_to_num_(nan=0.0)
-        yield Block(rows, seen, visible, attention)
+        if softcap is not None:
+            logits = logits.div_(softcap).tanh_().mul_(softcap)
+        start = same_start(visibility, first)
+        visible = visibility.block(rows, torch.arange(start, stop, device=device))
+        logits[:, start:].masked_fill_(~visible, -torch.inf)
+        attention = torch.softmax(logits, dim=-1)
+        if visibility.valid is not None:
+            # A row of padding sees nothing; its attention is zero, not NaN.
+            attention.nan_to_num_(nan=0.0)
+        yield Block(first, begin - first, rows, logits, attention, start, visible)
+
+
+def same_start(visibility: Visibility, first: int) -> int:
+    """Number of keys from key 0 on that the row `first` and all later ones see.
+
+    0 with a sliding window or padding, where it takes more to tell.
+    """
+    return first if visibility.window is None and visibility.valid is None else 0
 
 
 def observe(
@@ -95,63 +138,89 @@ def observe(
     blocks: Iterable[Block] = row_blocks(query, key, visibility, softcap)
     if length <= KEPT:
         blocks = list(blocks)
-    first = patterns.observed_rows(length)
-    rows = torch.arange(first, length, device=device)
-    if visibility.valid is not None:
-        rows = rows[visibility.valid.to(device)[rows]]
+    rows = _observed(visibility)
     row_std = torch.zeros(length, dtype=torch.float64, device=device)
     column_sum = torch.zeros(length, dtype=torch.float64, device=device)
     steps = _Steps(visibility)
     for block in blocks:
-        row_std[block.rows] = _row_std(block)
-        steps.add(block)
+        new = block.repeating(0)
+        row_std[new.first : new.stop] = _row_std(new)
+        steps.add(block.repeating(1))
         for watch in watchers:
             watch(block)
-        part = _observed_part(block, first, visibility)
+        part = _observed_part(new, rows)
         if part is not None:
-            width = part.attention.shape[1]
-            column_sum[:width] += patterns.column_sums(part.attention, part.rows)
+            column_sum[: part.attention.shape[1]] += _column_sums(part)
     lines = season = season_lag = pattern = None
     if visibility.tokens >= patterns.THRESHOLDS.shortest and len(rows):
         again = blocks if length <= KEPT else row_blocks(query, key, visibility, softcap)
         columns = patterns.columns_of(column_sum, rows)
-        found = _second_pass(again, first, columns, visibility)
+        found = _second_pass(again, rows, columns)
         lines = patterns.read_lines(column_sum, found.offset_sum, rows)
         moved = patterns.moved_similarity(found.moved, found.energy, rows)
         season_lag, strength = patterns.season(patterns.lag_similarity(found.sketch), moved)
         season = strength * lines.rest
         pattern = patterns.classify(lines, season)
+    divergence, key_metric, oscillation = steps.changes()
     return Attention(
         row_std=row_std,
         lines=lines,
         season=season,
         season_lag=season_lag,
         pattern=pattern,
-        recall=steps.mean_recall(first),
-        divergence=np.concatenate(steps.divergence),
-        key_metric=np.concatenate(steps.key_metric),
-        oscillation=np.concatenate(steps.oscillation),
+        recall=steps.mean_recall(patterns.observed_rows(length)),
+        divergence=divergence,
+        key_metric=key_metric,
+        oscillation=oscillation,
     )
 
 
 def _row_std(block: Block) -> torch.Tensor:
-    count = block.visible.sum(dim=1).clamp(min=1)
-    mean = torch.where(block.visible, block.logits, 0.0).sum(dim=1) / count
-    centred = torch.where(block.visible, block.logits - mean[:, None], 0.0)
-    return (centred.square().sum(dim=1) / count).sqrt()
+    start = block.start
+    count = (block.visible.sum(dim=1) + start).clamp_(min=1)
+    before, tail = block.logits[:, :start], block.logits[:, start:]
+    hidden = ~block.visible
+    total = before.sum(dim=1) + tail.masked_fill(hidden, 0.0).sum(dim=1)
+    mean = (total / count)[:, None]
+    norm = torch.linalg.vector_norm
+    squares = norm(before - mean, dim=1) ** 2
+    squares += norm((tail - mean).masked_fill_(hidden, 0.0), dim=1) ** 2
+    return (squares / count).sqrt_()
 
 
-def _observed_part(block: Block, first: int, visibility: Visibility) -> Block | None:
-    """The rows of a block that count: after the warm-up, not the repeated one, not padding."""
-    start = max(first - int(block.rows[0]), 1 if int(block.rows[0]) > 0 else 0)
-    part: slice | torch.Tensor = slice(start, None)
-    if visibility.valid is not None:
-        counted = visibility.valid.to(block.rows.device)[block.rows]
-        counted[:start] = False
-        part = counted
-    if not len(block.rows[part]):
+def _observed(visibility: Visibility) -> np.ndarray:
+    """Positions of the rows that count: after the warm-up, not padding."""
+    rows = np.arange(patterns.observed_rows(visibility.length), visibility.length)
+    return rows if visibility.valid is None else rows[to_numpy(visibility.valid)[rows]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows of a block that count: positions, on the device (R,) and the first; attention (R, W)."""
+
+    first: int
+    last: int
+    rows: torch.Tensor
+    attention: torch.Tensor
+
+
+def _observed_part(block: Block, observed: np.ndarray) -> _Part | None:
+    """The rows of a block that are among the observed ones."""
+    begin, end = np.searchsorted(observed, (block.first, block.stop))
+    if begin == end:
         return None
-    return Block(block.rows[part], block.logits[part], block.visible[part], block.attention[part])
+    first, last = int(observed[begin]), int(observed[end - 1])
+    index: slice | torch.Tensor = slice(first - block.first, last + 1 - block.first)
+    if end - begin < last + 1 - first:
+        index = torch.tensor(observed[begin:end] - block.first, device=block.rows.device)
+    return _Part(first, last, block.rows[index], block.attention[index])
+
+
+def _column_sums(part: _Part) -> torch.Tensor:
+    """`patterns.column_sums`; keys that are local to none of the rows take no mask."""
+    far = max(part.first - patterns.THRESHOLDS.local + 1, 0)
+    near = patterns.column_sums(part.attention[:, far:], part.rows - far)
+    return torch.cat([part.attention[:, :far].sum(dim=0), near])
 
 
 class _Steps:
@@ -160,10 +229,9 @@ class _Steps:
     def __init__(self, visibility: Visibility) -> None:
         # Only then can a row lose keys that the row before could see.
         self.shrinking = visibility.window is not None or visibility.valid is not None
-        self.recall: list[np.ndarray] = []
-        self.divergence: list[np.ndarray] = [np.zeros(0)]
-        self.key_metric: list[np.ndarray] = [np.zeros(0)]
-        self.oscillation: list[np.ndarray] = [np.zeros(0)]
+        # (n,) and (3, n) by block: recall; divergence, key metric and oscillation
+        self.recall: list[torch.Tensor] = []
+        self.change: list[torch.Tensor] = []
 
     def add(self, block: Block) -> None:
         if len(block.rows) < 2:
@@ -174,21 +242,22 @@ class _Steps:
             total = attention.sum(dim=1, keepdim=True)
             attention = attention / torch.where(total > 0, total, 1.0)
         change = drift.step_change(block.logits[1:] - block.logits[:-1], attention)
-        self.divergence.append(change.divergence.cpu().numpy())
-        self.key_metric.append(change.key_metric.cpu().numpy())
-        self.oscillation.append(change.oscillation.cpu().numpy())
+        self.change.append(torch.stack([change.divergence, change.key_metric, change.oscillation]))
+        recall = torch.full_like(change.divergence, torch.nan)
         if block.attention.shape[1] > TOP:
             recall = shift_aware_recall(block.attention)
-            # Nothing leads from a row of padding to the next.
-            seen = block.visible[:-1].any(dim=1)
-            self.recall.append(torch.where(seen, recall, torch.nan).cpu().numpy())
-        else:
-            self.recall.append(np.full(len(block.rows) - 1, np.nan))
+            if self.shrinking:  # nothing leads from a row of padding to the next
+                recall = torch.where(block.visible[:-1].any(dim=1), recall, torch.nan)
+        self.recall.append(recall)
+
+    def changes(self) -> np.ndarray:
+        """(3, T - 1): divergence, key metric and oscillation of every step."""
+        return to_numpy(torch.cat(self.change, dim=1)) if self.change else np.zeros((3, 0))
 
     def mean_recall(self, first: int) -> float | None:
         if not self.recall:
             return None
-        values = np.concatenate(self.recall)[max(first, TOP) :]
+        values = to_numpy(torch.cat(self.recall))[max(first, TOP) :]
         values = values[np.isfinite(values)]
         return float(values.mean()) if values.size else None
 
@@ -207,26 +276,38 @@ class _OffColumns:
     energy: float
 
 
-def _second_pass(
-    blocks: Iterable[Block], first: int, columns: np.ndarray, visibility: Visibility
-) -> _OffColumns:
-    generator = np.random.default_rng(0)
-    signs = torch.tensor(generator.choice([-1.0, 1.0], size=(len(columns), SKETCH)))
-    offset_sum, sketches = torch.zeros(len(columns), dtype=torch.float64), []
-    moved = energy = 0.0
-    row, before = -2, torch.zeros(0)
+def _second_pass(blocks: Iterable[Block], rows: np.ndarray, columns: np.ndarray) -> _OffColumns:
+    state: tuple[torch.Tensor, ...] | None = None
+    sketches, before, row = [], torch.zeros(0), -2
     for block in blocks:
-        part = _observed_part(block, first, visibility)
+        part = _observed_part(block.repeating(0), rows)
         if part is None:
             continue
-        device, width = part.attention.device, part.attention.shape[1]
-        flags = torch.tensor(columns[:width], device=device)
-        offset_sum[:width] += patterns.offset_sums(part.attention, part.rows, flags).cpu()
-        rest = torch.where(flags[None, :], 0.0, part.attention)
-        sketches.append(rest @ signs[:width].to(device))
-        energy += float(rest.square().sum())
-        moved += float(patterns.moved_products(rest, part.rows))
-        if int(part.rows[0]) == row + 1:  # the row before ended the part before
-            moved += float((before * rest[0, 1 : len(before) + 1]).sum())
-        row, before = int(part.rows[-1]), rest[-1]
-    return _OffColumns(offset_sum, torch.cat(sketches).cpu(), moved, energy)
+        attention, width = part.attention, part.attention.shape[1]
+        if state is None:
+            state = _prepared(columns, attention.device)
+        flags, kept, signs, offset_sum, energy, moved = state
+        first = part.first if part.last - part.first + 1 == len(part.rows) else None
+        offset_sum[:width] += patterns.offset_sums(attention, part.rows, flags[:width], first)
+        rest = attention * kept[:width]
+        sketches.append(rest @ signs[:width])
+        energy += torch.linalg.vector_norm(rest) ** 2
+        moved += patterns.moved_products(rest, part.rows)
+        if part.first == row + 1:  # the row before ended the part before
+            moved += (before * rest[0, 1 : len(before) + 1]).sum()
+        row, before = part.last, rest[-1].clone()
+    assert state is not None
+    *_, offset_sum, energy, moved = state
+    return _OffColumns(
+        offset_sum.cpu(), torch.cat(sketches).cpu(), *torch.stack([moved, energy]).tolist()
+    )
+
+
+def _prepared(columns: np.ndarray, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """On the device: which keys are columns, 1 where they are not, signs, and empty sums."""
+    length, generator = len(columns), np.random.default_rng(0)
+    flags = torch.tensor(columns, device=device)
+    signs = torch.tensor(generator.choice([-1.0, 1.0], size=(length, SKETCH)), device=device)
+    energy, moved = torch.zeros(2, dtype=torch.float64, device=device)
+    offset_sum = torch.zeros(length, dtype=torch.float64, device=device)
+    return flags, (~flags).to(torch.float64), signs, offset_sum, energy, moved

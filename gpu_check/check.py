@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gpu_check.distributed import ALONE, World, digest
 from gpu_check.exemplars import Exemplars
 from gpu_check.heads import Measured, Subject, measure
 from gpu_check.moments import HeadMoments, measure_moments
@@ -23,6 +24,11 @@ from tappa_theory.rope import Rope, to_channels, unrotate
 
 if TYPE_CHECKING:
     from gpu_check.capture import LayerCapture
+
+
+GPU_THREADS = 2
+"""Heads that are measured side by side on a GPU: all share one stream there, and while one head's
+numbers are read and summarised, the kernels of another run."""
 
 
 @dataclass
@@ -54,11 +60,19 @@ class CheckResult:
         moments = sorted(self.moments, key=lambda head: (head.text, head.layer, head.head))
         return CheckResult(heads, self.exemplars.copy(), moments)
 
+    def add(self, other: "CheckResult") -> None:
+        """Add the results of other heads."""
+        self.heads += other.heads
+        self.moments += other.moments
+        self.exemplars.merge(other.exemplars)
+
 
 class Checker:
-    """Measures layer after layer, the heads of a layer side by side on the processor's cores.
+    """Measures layer after layer, the heads of a layer side by side.
 
-    on_head: called after every head.
+    threads: default one per core, and few on a GPU. on_head: called after every head. world: the
+    processes that share the heads; each is given all layers and measures its own heads. `result`
+    holds those until `gather`; pending: heads of all processes since.
     """
 
     def __init__(
@@ -66,11 +80,17 @@ class Checker:
         lag: int | None = None,
         threads: int | None = None,
         on_head: Callable[[], None] = lambda: None,
+        world: World = ALONE,
     ) -> None:
         self.lag = lag
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or max(1, (os.cpu_count() or 1) // world.local_size)
+        self._given = threads is not None
         self.on_head = on_head
+        self.world = world
         self.result = CheckResult()
+        self.pending = 0
+        self._units = 0
+        self._captured: list[torch.Tensor] = []
 
     def add_layer(
         self,
@@ -99,10 +119,16 @@ class Checker:
             )
             for subject in _subjects(layer, queries, keys, rope, scale, visibility)
         ]
+        subjects = self._own(subjects, queries, keys)
+        if queries.device.type != "cpu" and not self._given:
+            self.threads = min(self.threads, GPU_THREADS)
         # Heads are independent, and one thread each wastes less than threads inside small tiles.
-        with ThreadPoolExecutor(
-            self.threads, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        with (
+            ThreadPoolExecutor(
+                self.threads, initializer=_prepare_thread, initargs=(queries.device,)
+            ) as pool,
+            torch.cuda.device_of(queries),
+        ):
             try:
                 # One by one: the features of a measured head are let go once it is kept.
                 measured = pool.map(partial(measure, lag=self.lag), subjects)
@@ -132,12 +158,52 @@ class Checker:
             text=captured.sample if text is None else text,
         )
 
+    def gather(self) -> None:
+        """Bring the results of all processes together in the first; in the others none are left.
+
+        Raises InputError if the processes were given different queries and keys.
+        """
+        if self.world.size == 1 or not self.pending:
+            return
+        own = CheckResult() if self.world.first else self.result
+        parts = self.world.gather([(self.world.rank, own)])
+        if not self.world.same(torch.stack(self._captured)):
+            raise InputError(
+                "the processes captured different queries and keys: their devices differ, or the "
+                "model's kernels are not deterministic; run it in one process"
+            )
+        self.pending, self._captured = 0, []
+        if not self.world.first:
+            self.result = CheckResult()
+        for part in parts:
+            self.result.add(part)
+            for _ in part.heads:
+                self.on_head()
+
+    def _own(
+        self, subjects: list[Subject], queries: torch.Tensor, keys: torch.Tensor
+    ) -> list[Subject]:
+        """Of a layer's heads those that this process measures."""
+        start = self._units
+        self._units += len(subjects)
+        self.pending += len(subjects)
+        if self.world.size > 1:
+            self._captured.append(31 * digest(queries) + digest(keys))
+        return [subjects[unit - start] for unit in self.world.mine(range(start, self._units))]
+
     def _keep(self, subject: Subject, measured: Measured, softcap: float | None) -> None:
         self.result.heads.append(measured.result)
         moments = measure_moments(subject, measured.result)
         if moments is not None:
             self.result.moments.append(moments)
         self.result.exemplars.offer(measured, softcap)
+
+
+def _prepare_thread(device: torch.device) -> None:
+    """One thread inside torch, and kernels on the device of what they are given."""
+    torch.set_num_threads(1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def _trimmed(visibility: Visibility) -> Visibility:
@@ -175,7 +241,9 @@ def _subjects(
             kv_head=kv_head,
             query=queries[index],
             key=keys[kv_head],
-            head=Head(z[index], w[kv_head], rope, scale, visibility),
+            head=Head(
+                z[index], w[kv_head], rope, scale, visibility, (queries[index], keys[kv_head])
+            ),
         )
 
 

@@ -226,7 +226,8 @@ def resolve_dtype(name: str) -> torch.dtype:
 def resolve_device(name: str) -> torch.device:
     """The device of that name, "auto" being the first GPU if there is one; InputError if absent."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        cuda = torch.device("cuda")
+        return cuda if torch.cuda.is_available() and _computes(cuda) else torch.device("cpu")
     if name == "cpu":
         return torch.device("cpu")
     kind, _, index = name.partition(":")
@@ -237,4 +238,18 @@ def resolve_device(name: str) -> torch.device:
     if index and int(index) >= (count := torch.cuda.device_count()):
         there = "there is 1 GPU" if count == 1 else f"there are {count} GPUs"
         raise InputError(f"device {name!r}: {there}; use --device cuda or cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if not _computes(device):
+        raise InputError(
+            f"device {name!r}: the installed torch {torch.__version__} cannot compute on this GPU "
+            "(it is too old, its memory is full, or others keep it to themselves); use --device cpu"
+        )
+    return device
+
+
+def _computes(device: torch.device) -> bool:
+    """Does a kernel of the installed torch run there? Some GPUs are seen and too old for it."""
+    try:
+        return float(torch.ones(1, device=device).add_(1)) == 2
+    except RuntimeError:
+        return False

@@ -48,7 +48,13 @@ def check(
     layers: Annotated[
         str | None, typer.Option("--layers", metavar="A:B", help="Layers A to B-1; default all.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:i.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            help="auto, cpu, cuda or cuda:i; processes of torchrun take a GPU each.",
+        ),
+    ] = "auto",
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, bfloat16, float16 or float64.")
     ] = "float32",

@@ -69,6 +69,7 @@ def _environment(source: Source, clock: Clock) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": source.device,
+        "processes": source.world.size,
         "dtype": source.dtype,
         "arithmetic": "float64",
         "threads": source.checker.threads,

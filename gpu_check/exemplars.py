@@ -1,6 +1,7 @@
 """One real head per observed pattern, kept as a small attention map for the figures."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,13 +27,18 @@ class Exemplars:
     maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     def offer(self, measured: Measured, softcap: float | None) -> None:
-        """Keep the head if no earlier one of its observed pattern showed it more clearly."""
+        """Keep the head if none of its observed pattern showed it more clearly.
+
+        Of equally clear ones the first in the order of texts, layers and heads is kept, in
+        whichever order they come.
+        """
         result = measured.result
         pattern = result.pattern_observed
         if pattern is None:
             return
         strength = _strength(measured)
-        if pattern in self.strength and self.strength[pattern] >= strength:
+        place = {"text": result.text, "layer": result.layer, "head": result.head}
+        if not self._clearer(pattern, strength, place):
             return
         block, reduced = reduced_map(measured, softcap)
         expected = measured.prediction
@@ -40,9 +46,7 @@ class Exemplars:
         self.maps[pattern] = reduced
         self.entries[pattern] = {
             "pattern": pattern,
-            "text": result.text,
-            "layer": result.layer,
-            "head": result.head,
+            **place,
             "map": pattern,
             "block": block,
             "columns": list(expected.lines.columns[:LISTED]) if expected else [],
@@ -52,6 +56,22 @@ class Exemplars:
             "predicted": result.pattern_predicted,
         }
 
+    def merge(self, other: "Exemplars") -> None:
+        """Keep those of another set that show their pattern more clearly."""
+        for pattern, strength in other.strength.items():
+            if self._clearer(pattern, strength, other.entries[pattern]):
+                self.strength[pattern] = strength
+                self.entries[pattern] = other.entries[pattern]
+                self.maps[pattern] = other.maps[pattern]
+
+    def _clearer(self, pattern: str, strength: float, place: Mapping[str, Any]) -> bool:
+        if pattern not in self.strength:
+            return True
+        kept = self.strength[pattern]
+        return strength > kept or (
+            strength == kept and _order(place) < _order(self.entries[pattern])
+        )
+
     def listed(self) -> list[dict[str, Any]]:
         """The entries in the fixed order of the patterns."""
         return [self.entries[name] for name in PATTERNS if name in self.entries]
@@ -59,6 +79,10 @@ class Exemplars:
     def copy(self) -> "Exemplars":
         """A copy that later offers leave as it is."""
         return Exemplars(dict(self.strength), dict(self.entries), dict(self.maps))
+
+
+def _order(place: Mapping[str, Any]) -> tuple[int, int, int]:
+    return place["text"], place["layer"], place["head"]
 
 
 def _strength(measured: Measured) -> float:
@@ -82,11 +106,16 @@ def reduced_map(measured: Measured, softcap: float | None) -> tuple[int, np.ndar
     length = check.head.visibility.length
     block = math.ceil(length / SIDE)
     cells = math.ceil(length / block)
-    reduced = np.zeros((cells, cells), dtype=np.float32)
+    device = check.query_logit.device
+    reduced = torch.zeros((cells, cells), dtype=torch.float32, device=device)
     for part in row_blocks(check.query_logit, check.key_logit, check.head.visibility, softcap):
-        attention = part.attention.to(torch.float32).cpu().numpy()
-        rows = part.rows.cpu().numpy() // block
-        starts = np.arange(0, attention.shape[1], block)
-        by_column = np.maximum.reduceat(attention, starts, axis=1)
-        np.maximum.at(reduced, (rows[:, None], np.arange(by_column.shape[1])[None, :]), by_column)
-    return block, reduced
+        rows, width = part.attention.shape
+        # whole cells: zeros before the first row, behind the last one and behind the last key
+        before = part.first % block
+        sides = 0, -width % block, before, -(before + rows) % block
+        padded = torch.nn.functional.pad(part.attention.to(torch.float32), sides)
+        largest = padded.unfold(0, block, block).unfold(1, block, block).amax(dim=(2, 3))
+        first, (height, width) = part.first // block, largest.shape
+        seen = reduced[first : first + height, :width]
+        torch.maximum(seen, largest, out=seen)
+    return block, reduced.cpu().numpy()

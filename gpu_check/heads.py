@@ -15,7 +15,6 @@ from gpu_check.maxima import check_maxima
 from gpu_check.pairs import Claim, Head, PairStatistics, TiledCheck
 from gpu_check.results import HeadResult, TheoremResult
 from gpu_check.reuse import Reuse
-from gpu_check.rows import logit_error
 from gpu_check.visibility import Visibility
 from tappa_theory import drift, patterns, prediction, similarity
 from tappa_theory.arrays import to_numpy
@@ -125,7 +124,7 @@ def measure(subject: Subject, lag: int | None = None) -> Measured:
         reuse=reuse.summary(),
         kl=divergence.compare(
             *_observed_steps(head.visibility, attention),
-            error=logit_error(head, subject.query, subject.key),
+            error=lifetimes.error,
         ),
     )
     return Measured(result, attention, predicted, check)
@@ -411,6 +410,7 @@ def _result(
         pairs=pairs,
         violations=counted.violations,
         undecided=counted.undecided,
+        tight=counted.tight,
         max_ratio=counted.max_ratio if pairs else None,
         mean_ratio=counted.sum_ratio / pairs if pairs else None,
         worst=worst,

@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpu_check.clock import Clock
+from gpu_check.distributed import ProcessLost, World, joined
 from gpu_check.document import write_check
 from gpu_check.options import Job
-from gpu_check.sources import CaptureSource, ModelSource
+from gpu_check.sources import CaptureSource, ModelSource, Source
+from tappa_theory.app.commands import print_error
 from tappa_theory.app.files import output_folder
 from tappa_theory.patterns import THRESHOLDS
 
@@ -20,26 +23,48 @@ __all__ = ["Job", "headline", "run"]
 def run(job: Job, out: Path, report: bool = True) -> int:
     """Run a check; write check.json, heads.parquet, two .npz, figures and report into `out`.
 
+    Processes that torchrun or accelerate started share the heads; the first one writes and prints.
     An interrupt leaves the finished layers in valid files marked "complete": false. Returns 0 if
-    every bound holds, 1 if a pair is violated or undecided. Raises InputError on bad input.
+    every bound holds, 1 if a pair is violated or undecided or another process was lost. Raises
+    InputError on bad input, in all processes.
     """
-    folder = output_folder(out)
+    try:
+        with joined(job.device) as world, world.agreeing():
+            return _run(replace(job, device=world.device), out, report, world)
+    except ProcessLost as error:
+        print_error(str(error))
+        return 1
+
+
+def _run(job: Job, out: Path, report: bool, world: World) -> int:
+    folder = output_folder(out) if world.first else out
     clock = Clock()
-    source = (CaptureSource if is_capture_file(job.model) else ModelSource)(job, clock)
+    source = (CaptureSource if is_capture_file(job.model) else ModelSource)(job, clock, world)
+    source.device = ", ".join(dict.fromkeys(world.everyone(source.device)))
     try:
         source.measure()
         clock.stop("check")
         if source.precision is not None:
             # The pass in the reference dtype needs more memory: a killed process keeps this much.
-            write_check(source, folder, clock, complete=False)
-            _remove_report(folder)
+            _write_unfinished(source, folder, clock)
             source.measure_precision()
             clock.stop("reference")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ProcessLost):
         if source.result.heads:
-            write_check(source, folder, clock, complete=False)
-            _remove_report(folder)
+            _write_unfinished(source, folder, clock)
         raise
+    code = _write(source, folder, clock, report) if world.first else 0
+    return world.everyone(code)[0]
+
+
+def _write_unfinished(source: Source, folder: Path, clock: Clock) -> None:
+    if source.world.first:
+        write_check(source, folder, clock, complete=False)
+        _remove_report(folder)
+
+
+def _write(source: Source, folder: Path, clock: Clock, report: bool) -> int:
+    """Write and print what a finished check has; its exit code."""
     result = write_check(source, folder, clock, complete=True)
     _figures(folder, report)
     print(headline(result))

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu_check.attention import Block, new_rows
+from gpu_check.attention import Block
 from gpu_check.pairs import SMALLEST, Head
-from gpu_check.rows import followed, logit_error, same_start, square_distances
+from gpu_check.rows import followed, logit_error, seen_keys, square_distances
+from tappa_theory.arrays import to_numpy
 from tappa_theory.patterns import observed_rows
 from tappa_theory.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import evaluate
@@ -47,6 +48,8 @@ class Lifetimes:
         self.directions = query / self.norms[:, None]
         length, device = head.visibility.length, query.device
         self.first = observed_rows(length)
+        kept = np.maximum(np.ceil(KEPT_SHARE * seen_keys(head.visibility)), 1)
+        self.kept = torch.tensor(kept.astype(np.int64), device=device)
         self.top = torch.zeros(length, dtype=torch.int64, device=device)
         self.angle, self.angle_discarded = (
             torch.zeros(length, dtype=torch.float64, device=device) for _ in range(2)
@@ -61,39 +64,58 @@ class Lifetimes:
 
     def add(self, block: Block) -> None:
         """Take the next block of rows: its angles, and which earlier top keys it sees overtaken."""
-        block = new_rows(block)
-        rows, width = block.rows, block.logits.shape[1]
-        if int(rows[-1]) < self.first:
+        if block.stop <= self.first:
             return
-        if self.softcap is None:
-            seen = block.logits.clone()
-        else:
-            seen = self.head.scale * (self.query[rows] @ self.key[:width].T)
-        start = same_start(self.head.visibility, rows)
-        seen[:, start:].masked_fill_(~block.visible[:, start:], -torch.inf)
+        own, start, width = slice(block.first, block.stop), block.start, block.logits.shape[1]
+        seen = block.logits
+        if self.softcap is not None:
+            seen = self.head.scale * (self.query[own] @ self.key[:width].T)
+            seen[:, start:].masked_fill_(~block.visible, -torch.inf)
         highest, top = seen.max(dim=1)
-        self.top[rows] = top
-        self._overtaken(rows, seen, highest)
-        # Most rows share their top key with others.
-        tops, place = top.unique(return_inverse=True)
-        squares = square_distances(
-            self.key[tops], self.key[:width], self.squares[tops], self.squares[:width]
-        )
-        near = squares.clamp_(min=SMALLEST).reciprocal_()[place]
+        self.top[own] = top
+        self._overtaken(block, seen, highest)
         # Rounding of two margins must not make a certificate. The one later errs in proportion
         # to a norm that may be another: 2 e |q'|, where here it is 2 e |q| <= 2 error. With the
         # exact lead, less by 4 error below, as lambda |q||d| sin(b), and b' from the rest, a turn
         # below b' leaves lambda |q'||d| sin(b - b') >= lambda |q'||d| (sin b - sin b') >= 2 e |q'|.
-        margin = torch.sub(highest[:, None] - 4 * self.error, seen, out=seen).clamp_(min=0)
-        ratio = margin.square_().mul_(near)
+        margin = (highest[:, None] - 4 * self.error - seen).clamp_(min=0)
+        ratio = margin.square_().mul_(self._nearness(top, width))
         ratio.scatter_(1, top[:, None], torch.inf)
-        self.angle[rows] = self._angle(rows, ratio.amin(dim=1).sqrt_())
-        discarded = (block.attention < _threshold(block)[:, None]).logical_and_(block.visible)
+        self.angle[own] = self._angle(own, ratio.amin(dim=1).sqrt_())
+        discarded = block.attention < self._threshold(block)[:, None]
+        discarded[:, start:] &= block.visible
         self.gone = discarded.to(torch.float64)
         self.lost = no_key(self.gone)
-        self.angle_discarded[rows] = self._angle(rows, ratio.sub_(self.lost).amin(dim=1).sqrt_())
+        self.angle_discarded[own] = self._angle(own, ratio.sub_(self.lost).amin(dim=1).sqrt_())
 
-    def _angle(self, rows: torch.Tensor, lead: torch.Tensor) -> torch.Tensor:
+    def _nearness(self, top: torch.Tensor, width: int) -> torch.Tensor:
+        """(R, W): 1 over the squared distance of each row's top key, (R,), to every key."""
+        place = None
+        if top.device.type == "cpu":
+            # Most rows share their top key with others. A GPU would be waited for to tell.
+            top, place = top.unique(return_inverse=True)
+        squares = square_distances(
+            self.key[top], self.key[:width], self.squares[top], self.squares[:width]
+        )
+        near = squares.clamp_(min=SMALLEST).reciprocal_()
+        return near if place is None else near[place]
+
+    def _threshold(self, block: Block) -> torch.Tensor:
+        """(R,) attention from which a key of the row is kept."""
+        counts, attention = self.kept[block.first : block.stop], block.attention
+        if attention.device.type == "cuda":
+            from gpu_check.kernels.kth_largest import LARGEST, kth_largest
+
+            if attention.shape[1] <= LARGEST:
+                return kth_largest(attention, counts)
+        most, fewest = int(counts.max()), int(counts.min())
+        # Ahead of the keys of a row that keeps fewer, infinities: all then look for one rank.
+        ahead = torch.arange(most - fewest, device=counts.device) < (most - counts)[:, None]
+        infinities = torch.where(ahead, torch.inf, -torch.inf).to(torch.float64)
+        padded = torch.cat([attention, infinities], dim=1)
+        return padded.topk(most, dim=1, sorted=False).values.amin(dim=1)
+
+    def _angle(self, rows: slice, lead: torch.Tensor) -> torch.Tensor:
         """(R,) radians, no more than the exact ones; infinite for a row without a rival.
 
         lead: the least lead over distance of the rivals. An arcsine grows, so the least of their
@@ -110,19 +132,24 @@ class Lifetimes:
         angle = evaluate(BY_ANGLE, values) * (1 - 8 * UNIT_ROUNDOFF)
         return torch.where(torch.isinf(lead), torch.inf, angle)
 
-    def _overtaken(self, rows: torch.Tensor, seen: torch.Tensor, highest: torch.Tensor) -> None:
+    def _overtaken(self, block: Block, seen: torch.Tensor, highest: torch.Tensor) -> None:
         """Note whether the top keys of the rows up to HORIZON before are still on top."""
-        steps = torch.arange(1, HORIZON + 1, device=rows.device)
+        rows = block.rows
+        steps = torch.arange(HORIZON, 0, -1, device=rows.device)
         earlier = (rows[:, None] - steps).clamp_(min=0)
         own = seen.gather(1, self.top[earlier])
-        start = max(int(rows[0]) - HORIZON, 0)
-        old = seen[:, start:].cummax(dim=1).values
-        if start:
-            old = torch.maximum(old, seen[:, :start].amax(dim=1, keepdim=True))
-        old = old.gather(1, earlier.sub_(start).clamp_(min=0))
+        # The highest of the keys that the earlier row had: first those of the earliest one, of
+        # which all rows here have the first `begin`, then key by key.
+        old = seen.gather(1, earlier)
+        begin, end = (max(row - HORIZON + 1, 0) for row in (block.first, block.stop - 1))
+        later = torch.arange(begin, end, device=rows.device) > rows[:, None] - HORIZON
+        for part in (seen[:, :begin], seen[:, begin:end].masked_fill(later, -torch.inf)):
+            if part.shape[1]:
+                old[:, 0] = torch.maximum(old[:, 0], part.amax(dim=1))
+        old = old.cummax(dim=1).values
         left = torch.isneginf(own)  # out of the sliding window
-        self.by_old[rows] = (old > own).logical_or_(left)
-        self.by_any[rows] = (highest[:, None] > own).logical_or_(left)
+        for by, rivals in ((self.by_old, old), (self.by_any, highest[:, None])):
+            by[block.first : block.stop] = (rivals > own).logical_or_(left).flip(1)
 
     def certified(self) -> torch.Tensor:
         """(T,) steps for which the certificate of each row holds, without a gap, up to HORIZON."""
@@ -177,38 +204,29 @@ class Lifetimes:
 
     def summary(self) -> dict[str, Any] | None:
         """The "lifetime" of a head in check.json; None if no row can be followed for HORIZON."""
-        rows = followed(self.head.visibility, HORIZON).to(self.query.device)
-        if not bool(rows.any()):
+        index = torch.nonzero(followed(self.head.visibility, HORIZON))[:, 0]
+        if not len(index):
             return None
-        certified = self.certified()[rows]
-        old, every = (steps[rows] for steps in self.observed())
-        index = torch.nonzero(rows)[:, 0]
+        index = index.to(self.query.device)
+        steps = [each[index] for each in (self.certified(), *self.observed())]
+        numbers = [*(each.double() for each in steps), self.angle[index], self.turn(index, 1)]
+        certified, old, every, angle, turn = to_numpy(torch.stack(numbers))
         return {
             "rows": len(certified),
             "certified": _spread(certified),
             "observed_old": _spread(old),
             "observed": _spread(every),
-            "certified_share": float((certified >= 1).double().mean()),
-            "broken": int(torch.count_nonzero(certified > old)),
-            "angle": _finite_median(self.angle[index]),
-            "turn": _finite_median(self.turn(index, 1)),
+            "certified_share": float((certified >= 1).mean()),
+            "broken": int(np.count_nonzero(certified > old)),
+            "angle": _finite_median(angle),
+            "turn": _finite_median(turn),
         }
 
 
 def no_key(factor: torch.Tensor) -> torch.Tensor:
     """0 where the factor is 1, -inf where it is 0: as a term it leaves a key out of a maximum."""
-    return factor.reciprocal().neg_().add_(1)
-
-
-def _threshold(block: Block) -> torch.Tensor:
-    """(R,) attention from which a key of the row is kept."""
-    count = torch.ceil(block.visible.sum(dim=1) * KEPT_SHARE).to(torch.int64).clamp(min=1)
-    most = int(count.max())
-    # Ahead of the keys of a row that keeps fewer, as many infinities: all then look for one rank.
-    ahead = torch.arange(most - int(count.min()), device=count.device) < (most - count)[:, None]
-    infinities = torch.where(ahead, torch.inf, -torch.inf).to(torch.float64)
-    padded = torch.cat([block.attention, infinities], dim=1)
-    return padded.topk(most, dim=1, sorted=False).values.amin(dim=1)
+    one = factor.new_ones(())
+    return torch.addcdiv(one, one, factor, value=-1.0)
 
 
 def _first(flags: torch.Tensor) -> torch.Tensor:
@@ -217,18 +235,17 @@ def _first(flags: torch.Tensor) -> torch.Tensor:
     return torch.where(flags.any(dim=1), first, HORIZON)
 
 
-def _spread(steps: torch.Tensor) -> dict[str, float]:
-    numbers = steps.cpu().numpy().astype(np.float64)
-    low, median, high = np.quantile(numbers, (0.1, 0.5, 0.9))
+def _spread(steps: np.ndarray) -> dict[str, float]:
+    low, median, high = np.quantile(steps, (0.1, 0.5, 0.9))
     return {
-        "mean": float(numbers.mean()),
+        "mean": float(steps.mean()),
         "median": float(median),
         "low": float(low),
         "high": float(high),
     }
 
 
-def _finite_median(numbers: torch.Tensor) -> float | None:
+def _finite_median(numbers: np.ndarray) -> float | None:
     """Median, None where it is not finite: no angle limits a row without a rival."""
-    median = float(np.median(numbers.cpu().numpy()))
+    median = float(np.median(numbers))
     return median if np.isfinite(median) else None

@@ -81,15 +81,15 @@ def measure_moments(subject: Subject, result: HeadResult) -> HeadMoments | None:
 
 def side(x: torch.Tensor, counted: torch.Tensor) -> Side:
     """Moments of channels (T, M) over the positions that count, (T,) bool, one or more."""
-    counted = counted.to(x.device)
     number = int(counted.sum())
-    mean = x[counted].mean(dim=0)
-    deviation = torch.where(counted[:, None], x - mean, torch.zeros_like(x))
-    return Side(
-        mean=to_numpy(mean),
-        variance=to_numpy((deviation.abs() ** 2).sum(dim=0) / number),
-        autocovariance=to_numpy((deviation[1:] * deviation[:-1].conj()).sum(dim=0) / number),
-    )
+    kept = counted.to(x.device)[:, None]
+    mean = torch.where(kept, x, 0).sum(dim=0) / number
+    deviation = torch.where(kept, x - mean, 0)
+    variance = (deviation.abs() ** 2).sum(dim=0) / number
+    neighbours = (deviation[1:] * deviation[:-1].conj()).sum(dim=0) / number
+    # Read in one go: a GPU is waited for only once.
+    mean, variance, neighbours = to_numpy(torch.stack([mean, variance.to(x.dtype), neighbours]))
+    return Side(mean=mean, variance=variance.real, autocovariance=neighbours)
 
 
 def write_moments(

@@ -29,8 +29,11 @@ class Job:
     allow_pickle: bool = False
 
 
-def check_options(job: Job) -> None:
-    """Raise InputError for what is wrong with whatever model: before minutes of loading."""
+def check_options(job: Job, processes: int = 1) -> None:
+    """Raise InputError for what is wrong with whatever model: before minutes of loading.
+
+    processes: how many share the check.
+    """
     layer_bounds(job.layers)
     for option, value, what in (
         ("--lag", job.lag, "a period"),
@@ -41,6 +44,11 @@ def check_options(job: Job) -> None:
             raise InputError(f"{option} {value} is not {what}; use 1 or more")
     if job.device_map not in (None, "none", "auto"):
         raise InputError(f"--device-map {job.device_map!r}: unknown; use auto or none")
+    if job.device_map == "auto" and processes > 1:
+        raise InputError(
+            "--device-map auto spreads the model over the GPUs of one process; "
+            "leave it out, or start tappa without torchrun"
+        )
     reference_dtype(job)
 
 

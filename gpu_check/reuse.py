@@ -7,59 +7,30 @@ the query and the diameter of the keys alone. By theorem `lifetime` no discarded
 the row's top key while the query has turned by less than the angle over the discarded keys.
 """
 
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpu_check.attention import Block, new_rows
-from gpu_check.lifetimes import Lifetimes, no_key
-from gpu_check.rows import followed, same_start, square_distances
+from gpu_check.attention import REPEATED, Block
+from gpu_check.lifetimes import Lifetimes
+from gpu_check.rows import followed, square_distances
 from tappa_theory.arrays import to_numpy
 from tappa_theory.rounding import UNIT_ROUNDOFF
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems.attention_distance import MASS_LATER, OSCILLATION
 from tappa_theory.theorems.lifetime import BY_NORMS
 
-HORIZONS = (1, 4, 16)
+HORIZONS = (1, 4, REPEATED)
 """Steps after which the discarded keys are looked at again."""
 INFORMATIVE = 0.5
 """A certificate below this says that most of the attention is still on kept keys."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Consecutive rows of a block, and what of their keys is discarded, as factor and as term.
-
-    start: from this key on the rows may see different keys; `visible` and `hidden` are the factor
-    and the term of these.
-    """
-
-    rows: torch.Tensor
-    logits: torch.Tensor
-    attention: torch.Tensor
-    gone: torch.Tensor
-    lost: torch.Tensor
-    visible: torch.Tensor
-    hidden: torch.Tensor
-    start: int
-
-    def part(self, first: int, stop: int) -> "_Rows":
-        """Rows first, ..., stop - 1 of these."""
-        tensors = {
-            field.name: getattr(self, field.name)[first:stop]
-            for field in fields(self)
-            if field.name != "start"
-        }
-        return replace(self, **tensors)
-
-
 class Reuse:
     """Collects blocks of rows in order; `summary` tells what the discarded keys were worth.
 
-    lifetimes: of the same head; it must be given every block first. Blocks but the last have
-    max(HORIZONS) rows or more.
+    lifetimes: of the same head; it must be given every block first.
     """
 
     def __init__(self, lifetimes: Lifetimes) -> None:
@@ -71,70 +42,57 @@ class Reuse:
         # of row t at every horizon: epsilon, the mass later, the oscillation in between, and by how
         # much the top key of row t is ahead of the keys discarded then
         self.measured = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
-        self.before: _Rows | None = None
 
     def add(self, block: Block) -> None:
-        """Take the next block of rows and compare each of its rows with the earlier ones."""
-        block = new_rows(block)
-        start = same_start(self.head.visibility, block.rows)
-        visible = block.visible[:, start:].to(torch.float64)
-        now = _Rows(
-            block.rows,
-            block.logits,
-            block.attention,
-            self.lifetimes.gone,
-            self.lifetimes.lost,
-            visible,
-            no_key(visible),
-            start,
-        )
+        """Take the next block of rows and compare each of its new rows with the earlier ones."""
+        visible = block.visible.to(torch.float64)
         if self.lifetimes.softcap is None:
-            self._add_distances(now)
-        count, before = len(now.rows), self.before
-        if int(now.rows[-1]) < self.lifetimes.first:
+            self._add_distances(block, visible)
+        if block.stop <= self.lifetimes.first:
             return
+        masses = _shares(block.attention, self.lifetimes.gone, block.start, visible)
         for place, step in enumerate(HORIZONS):
-            if step < count:
-                self._compare(place, now.part(0, count - step), now.part(step, count))
-            if before is not None:
-                first, some = len(before.rows) - step, min(step, count)
-                self._compare(place, before.part(first, first + some), now.part(0, some))
-        self.before = now.part(max(count - max(HORIZONS), 0), count)
+            first = max(block.repeated - step, 0)
+            if first + step < len(block.rows):
+                self._compare(place, block, visible, masses, first)
 
-    def _add_distances(self, now: _Rows) -> None:
+    def _add_distances(self, block: Block, visible: torch.Tensor) -> None:
         """The farthest key that each key sees behind it."""
-        rows, width = now.rows, now.logits.shape[1]
-        squares = self.lifetimes.squares
-        apart = square_distances(self.key[rows], self.key[:width], squares[rows], squares[:width])
-        apart[:, now.start :] *= now.visible
-        self.farthest[rows] = apart.amax(dim=1).sqrt()
+        new, squares = slice(block.first + block.repeated, block.stop), self.lifetimes.squares
+        width = block.stop
+        apart = square_distances(self.key[new], self.key[:width], squares[new], squares[:width])
+        apart[:, block.start :] *= visible[block.repeated :]
+        self.farthest[new] = apart.amax(dim=1).clamp_(min=0).sqrt_()
 
-    def _compare(self, place: int, early: _Rows, later: _Rows) -> None:
-        """Note what each row of `early` shows of its keys at the row in its place in `later`."""
-        start, width = early.start, early.logits.shape[1]
-        logits, attention = later.logits[:, :width], later.attention[:, :width]
-        seen, hidden, gone, lost = early.visible, early.hidden, early.gone, early.lost
-        top = self.lifetimes.top[early.rows, None]
-        own = logits.gather(1, top)
-        if not later.start:  # a row may no longer see what an earlier one saw
-            still, out = later.visible[:, :width], later.hidden[:, :width]
-            seen, hidden, gone, lost = seen * still, hidden + out, gone * still, lost + out
-            own += hidden.gather(1, top)
+    def _compare(
+        self, place: int, block: Block, visible: torch.Tensor, masses: torch.Tensor, first: int
+    ) -> None:
+        """Note what each row of a block, from `first` on, shows of its keys some rows later.
+
+        visible: of the block, as a factor. masses: (R,) of the keys discarded at each row.
+        """
+        step, start = HORIZONS[place], block.start
+        early, late = slice(first, len(block.rows) - step), slice(first + step, len(block.rows))
+        gone, lost = self.lifetimes.gone[early], self.lifetimes.lost[early]
+        logits, attention, seen = block.logits[late], block.attention[late], visible[early]
+        discarded = masses[early]
+        if not start:  # a row may no longer see what an earlier one saw
+            seen = seen * visible[late]
+            gone = gone * seen
+            discarded = _shares(block.attention[early], gone, start, seen)
+        rows = slice(block.first + first, block.stop - step)
+        # Hidden keys have logits of -inf and an attention of 0.
+        own = logits.gather(1, self.lifetimes.top[rows, None])[:, 0]
         work = logits + lost
-        ahead = own[:, 0] - work.amax(dim=1)
-        change = torch.sub(logits, early.logits, out=work)
-        last = change[:, start:].clone()
-        torch.add(last, hidden, out=change[:, start:])
+        ahead = own - work.amax(dim=1)
+        change, apart = torch.sub(logits, block.logits[early], out=work), seen == 0
+        change[:, start:].masked_fill_(apart, -torch.inf)
         highest = change.amax(dim=1)
-        torch.sub(last, hidden, out=change[:, start:])
+        change[:, start:].masked_fill_(apart, torch.inf)
         oscillation = highest - change.amin(dim=1)
-        masses = [
-            torch.mul(weights, gone, out=work).sum(dim=1)
-            / (weights[:, :start].sum(dim=1) + (weights[:, start:] * seen).sum(dim=1))
-            for weights in (early.attention, attention)
-        ]
+        later = _shares(attention, gone, start, seen, out=work)
         # Rows without a common key give 0/0, which is left out at the end.
-        self.measured[place][:, early.rows] = torch.stack([*masses, oscillation, ahead])
+        self.measured[place][:, rows] = torch.stack([discarded, later, oscillation, ahead])
 
     def summary(self) -> dict[str, Any] | None:
         """The "reuse" of a head in check.json, by horizon; None if there is no row to follow."""
@@ -142,8 +100,9 @@ class Reuse:
         for place, step in enumerate(HORIZONS):
             rows = followed(self.head.visibility, step).to(self.key.device)
             rows &= torch.isfinite(self.measured[place][:3]).all(dim=0)
-            if bool(rows.any()):
-                found[str(step)] = self._at(place, step, torch.nonzero(rows)[:, 0])
+            index = torch.nonzero(rows)[:, 0]
+            if len(index):
+                found[str(step)] = self._at(place, step, index)
         return found or None
 
     def _at(self, place: int, step: int, rows: torch.Tensor) -> dict[str, Any]:
@@ -153,27 +112,31 @@ class Reuse:
         measured, a_priori = mass_later(discarded, oscillation), mass_later(discarded, limit)
         # Each mass errs by its sum's roundings and four logits' errors, relative to itself.
         slack = 8 * self.lifetimes.error + 8 * len(self.key) * UNIT_ROUNDOFF
-        tightness = observed / torch.where(measured > 0, measured, 1.0)
+        leads = ahead >= 0
+        numbers = {
+            "discarded": discarded,
+            "observed": observed,
+            "measured": measured,
+            "a_priori": a_priori,
+            "oscillation": oscillation,
+            "oscillation_a_priori": limit,
+            "tightness": observed / torch.where(measured > 0, measured, 1.0),
+            "informative_measured": measured < INFORMATIVE,
+            "informative": a_priori < INFORMATIVE,
+            "top_certified": on_top,
+            "top_observed": leads,
+            "broken": (observed > measured * (1 + slack))
+            | (observed > a_priori * (1 + slack))
+            | (on_top & ~leads),
+        }
+        # Read in one go: a GPU is waited for only once.
+        table = to_numpy(torch.stack([each.double() for each in numbers.values()]))
+        columns = dict(zip(numbers, table, strict=True))
         return {
             "rows": len(rows),
-            "discarded": float(discarded.mean()),
-            "observed": float(observed.mean()),
-            "measured": float(measured.mean()),
-            "a_priori": float(a_priori.mean()),
-            "oscillation": float(oscillation.mean()),
-            "oscillation_a_priori": float(limit.mean()),
-            "tightness": float(np.median(to_numpy(tightness))),
-            "informative_measured": float((measured < INFORMATIVE).double().mean()),
-            "informative": float((a_priori < INFORMATIVE).double().mean()),
-            "top_certified": float(on_top.double().mean()),
-            "top_observed": float((ahead >= 0).double().mean()),
-            "broken": int(
-                torch.count_nonzero(
-                    (observed > measured * (1 + slack))
-                    | (observed > a_priori * (1 + slack))
-                    | (on_top & ~(ahead >= 0))
-                )
-            ),
+            **{name: float(column.mean()) for name, column in columns.items()},
+            "tightness": float(np.median(columns["tightness"])),
+            "broken": int(columns["broken"].sum()),
         }
 
     def _oscillation(self, step: int, rows: torch.Tensor) -> torch.Tensor:
@@ -195,6 +158,22 @@ class Reuse:
             return self.farthest.cummax(dim=0).values
         padded = torch.nn.functional.pad(self.farthest, (window - 1, 0))
         return padded.unfold(0, window, 1).amax(dim=1)
+
+
+def _shares(
+    attention: torch.Tensor,
+    gone: torch.Tensor,
+    start: int,
+    seen: torch.Tensor,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(R,) share of the discarded keys in the attention on those that are seen.
+
+    gone: (R, W), 1 where discarded, else 0; seen: the same for the keys from `start` on, those
+    before all being seen. out: scratch.
+    """
+    total = attention[:, :start].sum(dim=1) + (attention[:, start:] * seen).sum(dim=1)
+    return torch.mul(attention, gone, out=out).sum(dim=1) / total
 
 
 def mass_later(discarded: torch.Tensor, oscillation: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,12 @@
 """Which rows of a map are followed from step to step, and what rounding leaves of their logits."""
 
+import numpy as np
 import torch
 
 from gpu_check.pairs import Head
 from gpu_check.visibility import Visibility
 from tappa_theory import patterns, rounding
+from tappa_theory.arrays import to_numpy
 from tappa_theory.rounding import UNIT_ROUNDOFF
 
 
@@ -21,6 +23,16 @@ def followed(visibility: Visibility, steps: int) -> torch.Tensor:
     return rows
 
 
+def seen_keys(visibility: Visibility) -> np.ndarray:
+    """(T,) number of keys that each row sees, 0 on padding."""
+    length = visibility.length
+    valid = np.ones(length, dtype=bool) if visibility.valid is None else to_numpy(visibility.valid)
+    before = np.concatenate([[0], np.cumsum(valid)])
+    rows = np.arange(length)
+    first = np.maximum(rows + 1 - (visibility.window or length), 0)
+    return np.where(valid, before[rows + 1] - before[first], 0)
+
+
 def logit_error(head: Head, query: torch.Tensor, key: torch.Tensor) -> float:
     """`rounding.logit_error` for the longest query and the longest key of a head."""
     norms = [float(torch.linalg.vector_norm(x, dim=-1).max()) for x in (query, key)]
@@ -31,20 +43,15 @@ def logit_error(head: Head, query: torch.Tensor, key: torch.Tensor) -> float:
 def square_distances(
     left: torch.Tensor, right: torch.Tensor, left_squares: torch.Tensor, right_squares: torch.Tensor
 ) -> torch.Tensor:
-    """(R, C) |left_r - right_c|^2 from one product, no smaller than the exact ones.
+    """(R, C) |left_r - right_c|^2 from one product, no smaller than the exact ones or 0.
 
-    left, right: (R, d), (C, d). *_squares: their squared norms. What rounding may take away is
-    added: (2d + 8) units in the last place of the sum of both squared norms.
+    left, right: (R, d), (C, d). *_squares: their squared norms, which are two more terms of the
+    product. A sum of d + 2 terms errs by d + 2 units in the last place of their magnitudes, which
+    are at most twice the sum of both squared norms; the squared norms err by d units. So much
+    is added: (3d + 8) units of the sum of both. Where squares underflow, it may be below 0.
     """
-    more = 1 + (2 * left.shape[1] + 8) * UNIT_ROUNDOFF
-    sums = left_squares[:, None] * more + right_squares[None, :] * more
-    return sums.addmm_(left, right.T, alpha=-2).clamp_(min=0)
-
-
-def same_start(visibility: Visibility, rows: torch.Tensor) -> int:
-    """Number of keys from the first on that all of these consecutive rows see.
-
-    0 with a sliding window or padding, where it takes more to tell.
-    """
-    cut = visibility.window is not None or visibility.valid is not None
-    return 0 if cut else int(rows[0])
+    more = 1 + (3 * left.shape[1] + 8) * UNIT_ROUNDOFF
+    ones = torch.ones_like(left_squares)[:, None], torch.ones_like(right_squares)[:, None]
+    of_left = torch.cat([left * -2, left_squares[:, None] * more, ones[0]], dim=1)
+    of_right = torch.cat([right, ones[1], right_squares[:, None] * more], dim=1)
+    return of_left @ of_right.T

@@ -1,8 +1,9 @@
 """Where queries and keys come from: a model that runs texts, or a file of captured tensors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from gpu_check.capture import LayerCapture, capture
 from gpu_check.check import Checker, CheckResult, check_lag
 from gpu_check.checkpoints import CapturedTensors, Checkpoint, load
 from gpu_check.clock import Clock
+from gpu_check.distributed import ALONE, ROUND, Agreed, World
 from gpu_check.options import (
     Job,
     check_options,
@@ -28,8 +30,12 @@ from tappa_theory.rope import Rope
 
 
 class Source:
-    """One source of queries and keys, and the results of the whole layers so far."""
+    """One source of queries and keys, and the results of the whole layers so far.
 
+    Of several processes that share a check the first has the results.
+    """
+
+    world: World
     checker: Checker
     result: CheckResult
     model: dict[str, Any]
@@ -46,17 +52,29 @@ class Source:
         raise NotImplementedError
 
     def keep_layer(self) -> None:
-        """Copy the results at the end of a layer: an interrupt may fall inside the next one."""
+        """Copy the results at the end of a layer: an interrupt may fall inside the next one.
+
+        Several processes bring theirs together first, after a round of heads.
+        """
+        if self.world.size == 1 or self.checker.pending >= ROUND * self.world.size:
+            self.gather()
+
+    def gather(self) -> None:
+        """Copy the results of all processes; called at the end of a layer."""
+        self.checker.gather()
         self.result = self.checker.result.ordered()
 
 
 class ModelSource(Source):
     """A checkpoint that runs texts."""
 
-    def __init__(self, job: Job, clock: Clock) -> None:
-        check_options(job)
+    def __init__(self, job: Job, clock: Clock, world: World = ALONE) -> None:
+        check_options(job, world.size)
+        self.world = world
         texts = [read_text(path) for path in job.texts] or [default_text()]
-        with progress_reports() as report:
+        # A folder is there; anything else may have to be fetched or converted, once for all.
+        in_turn = nullcontext() if Path(job.model).expanduser().is_dir() else world.first_alone()
+        with in_turn, progress_reports() as report:
             loaded = load(
                 job.model,
                 device=job.device,
@@ -89,7 +107,7 @@ class ModelSource(Source):
         config = loaded.model.config.get_text_config()
         layers = len(self.ropes[0])
         self.layers = layer_range(job.layers, layers)
-        self.checker, self.result = Checker(job.lag), CheckResult()
+        self.checker, self.result = Checker(job.lag, world=world), CheckResult()
         heads = config.num_attention_heads
         self.model = {
             "id": loaded.id,
@@ -120,11 +138,12 @@ class ModelSource(Source):
 
     def measure(self) -> None:
         heads = len(self.ids) * len(self.layers) * self.model["heads"]
-        with progress_bar("heads", heads) as bar:
+        with _fitting(self.device), progress_bar("heads", heads) as bar:
             self.checker.on_head = bar.advance
             for batch in batches(self.ropes, self.job.batch or 1):
                 for text, loss in zip(batch, self._run(self.checker, batch), strict=True):
                     self.texts[text]["loss"] = loss
+            self.gather()
 
     def _run(self, checker: Checker, batch: Sequence[int]) -> list[float | None]:
         """Run these texts in one forward pass and measure them; their losses."""
@@ -165,9 +184,9 @@ class ModelSource(Source):
     def measure_precision(self) -> None:
         assert self.precision is not None
         dtype, reference = self.precision["dtype"], self.precision["reference"]
-        reason = self._convert(reference)
+        reason = self._first_reason(self._convert(reference))
         if reason is None:
-            checker = Checker(self.job.lag)
+            checker = Checker(self.job.lag, world=self.world)
             try:
                 with progress_bar(
                     f"heads in {reference}", len(self.layers) * self.model["heads"]
@@ -180,8 +199,12 @@ class ModelSource(Source):
                 if not _out_of_memory(error):
                     raise
                 reason = f"the memory does not hold the model's pass in {reference}"
+            reason = self._first_reason(reason)
         if reason is not None:
             self.precision = _not_measured(dtype, reference, reason)
+            return
+        checker.gather()
+        if not self.world.first:
             return
         run = [head for head in self.result.heads if head.text == 0]
         self.precision = {
@@ -191,6 +214,10 @@ class ModelSource(Source):
             **compare(run, checker.result.ordered().heads),
             "loss": {"dtype": self.texts[0]["loss"], "reference": loss},
         }
+
+    def _first_reason(self, reason: str | None) -> str | None:
+        """The first process's reason that has one: what one cannot measure, none does."""
+        return next((each for each in self.world.everyone(reason) if each is not None), None)
 
     def _convert(self, reference: str) -> str | None:
         """Convert the model in place to the reference dtype; the reason if that cannot be."""
@@ -211,9 +238,10 @@ class ModelSource(Source):
 class CaptureSource(Source):
     """Queries and keys that were captured elsewhere."""
 
-    def __init__(self, job: Job, clock: Clock) -> None:
+    def __init__(self, job: Job, clock: Clock, world: World = ALONE) -> None:
         refuse_model_options(job)
-        check_options(job)
+        check_options(job, world.size)
+        self.world = world
         loaded = load(job.model, device=job.device, dtype=job.dtype)
         assert isinstance(loaded, CapturedTensors)
         clock.stop("load")
@@ -223,7 +251,7 @@ class CaptureSource(Source):
         self.layers = [layer for layer in loaded.layers if layer in chosen]
         if not self.layers:
             raise InputError(f"--layers {job.layers}: {job.model} holds none of these layers")
-        self.checker, self.result = Checker(job.lag), CheckResult()
+        self.checker, self.result = Checker(job.lag, world=world), CheckResult()
         first = self.layers[0]
         self.model = {
             "id": loaded.model or loaded.id,
@@ -249,7 +277,8 @@ class CaptureSource(Source):
         self.dtype = "as captured"
 
     def measure(self) -> None:
-        with progress_bar("heads", sum(self.tensors.heads[layer] for layer in self.layers)) as bar:
+        heads = sum(self.tensors.heads[layer] for layer in self.layers)
+        with _fitting(self.device), progress_bar("heads", heads) as bar:
             self.checker.on_head = bar.advance
             for layer in self.layers:
                 queries, keys = self.tensors.queries_and_keys(layer)
@@ -264,6 +293,7 @@ class CaptureSource(Source):
                     ),
                 )
                 self.keep_layer()
+            self.gather()
 
 
 def batches(ropes: Sequence[Sequence[Rope]], size: int) -> list[list[int]]:
@@ -297,8 +327,22 @@ def _naming(model_id: str) -> Iterator[None]:
     """Put the model's id before what is wrong with its weights or its architecture."""
     try:
         yield
+    except Agreed:
+        raise  # another process has put it
     except InputError as error:
         raise InputError(f"{model_id}: {error}") from error
+
+
+@contextmanager
+def _fitting(device: str) -> Iterator[None]:
+    """Say what to do where a GPU's memory holds the model, but not the check of the text."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the memory of {device} does not hold the check of a text this long; use fewer "
+            "--tokens, or --device cpu"
+        ) from error
 
 
 def _devices(model: Any) -> str:

@@ -12,9 +12,7 @@ ROWS = 256
 """Rows of a block."""
 
 
-def logit_spread(
-    queries: torch.Tensor, keys: torch.Tensor, visibility: Visibility
-) -> torch.Tensor:
+def logit_spread(queries: torch.Tensor, keys: torch.Tensor, visibility: Visibility) -> torch.Tensor:
     """(H, T) standard deviation over the visible keys of each row's products, 0 for none.
 
     queries (H, T, D), keys (H_kv, T, D): logit features, float64. A soft-cap is not applied.

@@ -92,17 +92,20 @@ def column_sums(attention: Array, rows: Array) -> Array:
     return xp.sum(xp.where(far, attention, xp.zeros_like(attention)), axis=-2)
 
 
-def offset_sums(attention: Array, rows: Array, columns: Array) -> Array:
+def offset_sums(attention: Array, rows: Array, columns: Array, first: int | None = None) -> Array:
     """(..., T): attention at each distance t - i, off the columns, summed over the rows.
 
-    columns: (..., T) bool, the keys that are columns.
+    columns: (..., T) bool, the keys that are columns. first: the first of rows known to be
+    consecutive; None to find out.
     """
     xp = namespace(attention, rows)
     distance = distances(rows, attention.shape[-1])
     on_column = columns[..., None, :] & (distance >= THRESHOLDS.local)
     rest = xp.where(on_column, xp.zeros_like(attention), attention)
-    if bool(xp.all(rows[1:] - rows[:-1] == 1)):
-        return _diagonal_sums(rest, int(rows[0]))
+    if first is None and bool(xp.all(rows[1:] - rows[:-1] == 1)):
+        first = int(rows[0])
+    if first is not None:
+        return _diagonal_sums(rest, first)
     # Row t read backwards from key t: entry o of the result is the attention at distance o.
     index = xp.broadcast_to(xp.clip(distance, 0, None), attention.shape)
     by_offset = xp.take_along_axis(rest, index, axis=-1)

@@ -18,13 +18,25 @@ def shift_aware_recall(attention: Array, top: int = TOP) -> Array:
     xp = namespace(attention)
     top = min(top, attention.shape[-1])
     best, keys = largest(attention, top)
-    kept = keys[..., :-1, :]
+    kept, following = keys[..., :-1, :], attention[..., 1:, :]
     moved = kept + 1
-    repeated = xp.any(moved[..., :, None] == kept[..., None, :], axis=-1)
     inside = moved < attention.shape[-1]
-    following = attention[..., 1:, :]
     kept_mass = xp.take_along_axis(following, kept, axis=-1)
     moved_mass = xp.take_along_axis(following, xp.where(inside, moved, kept), axis=-1)
-    moved_mass = xp.where(inside & ~repeated, moved_mass, xp.zeros_like(moved_mass))
-    found, _ = largest(xp.concat([kept_mass, moved_mass], axis=-1), top)
-    return xp.sum(found, axis=-1) / xp.sum(best[..., 1:, :], axis=-1)
+    moved_mass = xp.where(inside, moved_mass, xp.zeros_like(moved_mass))
+    return recall_of_candidates(kept, kept_mass, moved_mass, best[..., 1:, :])
+
+
+def recall_of_candidates(kept: Array, kept_mass: Array, moved_mass: Array, best: Array) -> Array:
+    """`shift_aware_recall` (...) where only the attention on the candidates is at hand.
+
+    kept: (..., top) the keys of row t. kept_mass, moved_mass: (..., top) attention of row t + 1 on
+    them and on the keys after them, 0 where hidden. best: (..., top) the largest attentions of row
+    t + 1. The three may be scaled by a number per row. A row t of fewer keys fills up with keys
+    below -1, all different, of mass 0.
+    """
+    xp = namespace(kept_mass, moved_mass, best)
+    repeated = xp.any((kept + 1)[..., :, None] == kept[..., None, :], axis=-1)
+    moved_mass = xp.where(repeated, xp.zeros_like(moved_mass), moved_mass)
+    found, _ = largest(xp.concat([kept_mass, moved_mass], axis=-1), best.shape[-1])
+    return xp.sum(found, axis=-1) / xp.sum(best, axis=-1)

@@ -108,16 +108,28 @@ def show(name: str, found: Spread) -> None:
     print(f"{name}: {found.seconds:.3f} s on {len(found.each)} ({each}), digest {found.digest:.16}")
 
 
-def main(
-    work: Callable[[int, torch.device], object] = check_layer,
-    units: Sequence[int] = range(LAYERS),
-    name: str = f"check of {LAYERS} layers, {HEADS} heads x {TOKENS:,} x {HEAD_DIM}",
-) -> None:
+def shift_check_layer(unit: int, device: torch.device) -> object:
+    """Every pair of a layer of the shape of an 8B model, three shifts, certified."""
+    from benchmarks.gpu.shift_check import check_layer, layer
+
+    return check_layer(*layer(unit, device=device))
+
+
+WORK: dict[str, tuple[Callable[[int, torch.device], object], int, str]] = {
+    "check": (check_layer, LAYERS, f"check, {LAYERS} layers of {HEADS} x {TOKENS:,} x {HEAD_DIM}"),
+    "shift_check": (shift_check_layer, 32, "shift_check, 32 layers of 32 x 32,768 x 128"),
+}
+
+
+def main() -> None:
     """Spread the work over the processes that torchrun started, and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
-    with joined(parser.parse_args().device) as world:
-        found = spread(world, work, units)
+    parser.add_argument("--work", default="shift_check", choices=list(WORK))
+    given = parser.parse_args()
+    work, units, name = WORK[given.work]
+    with joined(given.device) as world:
+        found = spread(world, work, range(units))
         if found is not None:
             show(name, found)
 

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from tappa_theory.app.commands import Command, installed_commands, print_error
+from tappa_theory.app.processes import speaks
 from tappa_theory.errors import InputError
 
 # The base class of all parsing errors has moved between click and typer; BadParameter has not.
@@ -68,7 +69,8 @@ def main(
         print_error(_usage_message(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        print("tappa: interrupted", file=sys.stderr)
+        if speaks():
+            print("tappa: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The interpreter flushes stdout once more at exit, so it needs somewhere to write.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from tappa_theory.app.processes import speaks
 from tappa_theory.errors import InputError
 
 GROUP = "tappa.commands"
@@ -68,8 +69,11 @@ def load_command(point: EntryPoint) -> Command:
 def print_error(message: str) -> None:
     """Print `tappa: error: message` on stderr as exactly one line of printable characters.
 
-    Names from outside may hold escape codes of the terminal, or bytes that are not UTF-8.
+    Names from outside may hold escape codes of the terminal, or bytes that are not UTF-8. Of
+    several processes of one command line only the first prints it.
     """
+    if not speaks():
+        return
     line = " ".join(message.split())
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     print("tappa: error:", shown, file=sys.stderr)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from tappa_theory.app.processes import speaks
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -50,13 +52,21 @@ def progress_reports() -> Iterator[Report]:
     """Yield a function `report(description, done, total)` that shows progress for the block.
 
     Every new description is a bar of its own, so that one function serves work in several parts
-    (download, dequantisation, loading).
+    (download, dequantisation, loading). Of several processes of one command line only the first
+    shows it.
     """
+    if not speaks():
+        yield _nothing
+        return
     if not sys.stderr.isatty():
         yield _Lines().report
         return
     with _rich_progress() as progress:
         yield _Bars(progress).report
+
+
+def _nothing(description: str, done: int | None, total: int | None) -> None:
+    pass
 
 
 class _Bars:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gpu_check import attention
-from gpu_check.attention import Attention, observe
+from gpu_check.attention import Attention, observe, row_blocks
 from gpu_check.visibility import Visibility
 from tappa_theory import patterns
 from tappa_theory.patterns import THRESHOLDS, Lines
@@ -185,6 +185,34 @@ def test_blocks_of_any_size_give_the_same(rows, softcap, monkeypatch):
     for name in ("row_std", "divergence", "key_metric", "oscillation", "recall", "season"):
         found, expected = getattr(parts, name), getattr(whole, name)
         assert np.asarray(found) == pytest.approx(np.asarray(expected), abs=1e-11), name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_show_every_row_once_and_repeat_the_last_ones(name, monkeypatch):
+    monkeypatch.setattr(attention, "ROWS", 23)
+    visibility, softcap = CASES[name]
+    query, key = torch.tensor(logits()), torch.eye(LENGTH, dtype=torch.float64)
+    full, stop = Full(logits(), visibility, softcap), 0
+    for block in row_blocks(query, key, visibility, softcap):
+        assert block.first + block.repeated == stop
+        assert block.repeated == min(attention.REPEATED, stop)
+        stop = block.stop
+        width = block.logits.shape[1]
+        hidden = np.ones((len(block.rows), width), dtype=bool)
+        for row, t in enumerate(block.rows.tolist()):
+            hidden[row, full.keys[t]] = False
+        assert np.array_equal(torch.isneginf(block.logits).numpy(), hidden)
+        assert np.array_equal(~block.visible.numpy(), hidden[:, block.start :])
+        assert not hidden[:, : block.start].any()
+        assert block.attention.numpy() == pytest.approx(full.map[block.rows, :width], abs=1e-13)
+    assert stop == LENGTH
+
+
+@pytest.mark.parametrize("length", [100, 1000, 8192, 10**6])
+def test_blocks_are_large_on_a_gpu_and_fit_its_memory(length):
+    rows = attention.rows_of_block(length, torch.device("cuda"))
+    assert rows >= attention.rows_of_block(length, torch.device("cpu")) == attention.ROWS
+    assert rows == attention.ROWS or attention.CELLS - length < rows * length <= attention.CELLS
 
 
 def seasonal(period: int, sink: float = -20.0, length: int = 400) -> np.ndarray:

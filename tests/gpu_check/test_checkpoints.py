@@ -316,11 +316,26 @@ def test_an_absent_device_is_refused_with_the_remedy(monkeypatch):
     assert checkpoints.resolve_device("auto") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(checkpoints, "_computes", lambda device: True)
     refused("'cuda:2'", "there are 2 GPUs;", model_id="smollm2-135m", device="cuda:2")
     assert checkpoints.resolve_device("cuda:1") == torch.device("cuda:1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     refused("'cuda:2'", "there is 1 GPU;", model_id="smollm2-135m", device="cuda:2")
     assert checkpoints.resolve_device("auto") == torch.device("cuda")
+
+
+def test_a_gpu_that_torch_cannot_compute_on_is_refused_with_the_remedy(monkeypatch):
+    """A card too old for the installed torch is seen, and its first kernel fails."""
+
+    def fail(*_, device, **__):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "ones", fail)
+    for device in ("cuda", "cuda:0"):
+        refused(repr(device), "--device cpu", "too old", model_id="smollm2-135m", device=device)
+    assert checkpoints.resolve_device("auto") == torch.device("cpu")
 
 
 def test_unknown_dtypes_are_refused():

@@ -110,11 +110,43 @@ def test_an_entry_says_on_which_text_the_head_showed_it(head):
     assert kept.entries["seasonal"]["text"] == 1
 
 
-def test_the_first_of_equals_is_kept(head):
-    kept = Exemplars()
-    for index in (3, 4):
-        kept.offer(showing(head, "seasonal", index, (0.0, 0.0, 0.5)), None)
-    assert kept.entries["seasonal"]["head"] == 3
+PLACES = [(0, 1, 3), (0, 2, 0), (1, 0, 2), (1, 0, 4)]
+"""(text, layer, head) in order; by layers or by heads alone the order would be another."""
+
+
+def at(head: Measured, place: tuple[int, int, int], strength: float) -> Measured:
+    text, layer, index = place
+    shown = showing(head, "seasonal", index, (0.0, 0.0, strength))
+    return replace(shown, result=replace(shown.result, text=text, layer=layer))
+
+
+@pytest.mark.parametrize("order", [PLACES, PLACES[::-1], PLACES[2:] + PLACES[:2]])
+def test_the_first_of_equals_is_kept_in_whichever_order_they_come(head, order):
+    kept, merged = Exemplars(), Exemplars()
+    for place in order:
+        kept.offer(at(head, place, 0.5), None)
+        alone = Exemplars()
+        alone.offer(at(head, place, 0.5), None)
+        merged.merge(alone)
+    for found in (kept, merged):
+        entry = found.entries["seasonal"]
+        assert (entry["text"], entry["layer"], entry["head"]) == PLACES[0]
+
+
+@pytest.mark.parametrize("stronger", [0, 1])
+def test_merging_keeps_the_clearer_head_with_its_map_and_all_other_patterns(head, stronger):
+    sets = Exemplars(), Exemplars()
+    for index, (found, place) in enumerate(zip(sets, PLACES, strict=False)):
+        found.offer(at(head, place, 0.6 if index == stronger else 0.5), None)
+        found.maps["seasonal"] = found.maps["seasonal"] + index
+    sets[1].offer(showing(head, "sequential", 9, (0.1, 0.8, 0.0)), None)
+    expected = sets[stronger].maps["seasonal"]
+    sets[0].merge(sets[1])
+    assert sets[0].entries["seasonal"]["layer"] == PLACES[stronger][1]
+    assert sets[0].maps["seasonal"] is expected
+    assert sets[0].strength["seasonal"] == 0.6
+    assert sets[0].entries["sequential"]["head"] == 9
+    assert set(sets[0].maps) == {"seasonal", "sequential"}
 
 
 def test_an_entry_says_what_was_predicted(head):

@@ -78,10 +78,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("tile", [7, 64])
+@pytest.mark.parametrize("group", [1, 7, 64])
+@pytest.mark.parametrize("entries", [1, 7 * LENGTH, None])
 @pytest.mark.parametrize("name", CASES)
-def test_every_local_maximum_is_tested_and_lies_where_the_theorem_says(name, tile):
-    found = check_maxima(TiledCheck(CASES[name], tile), 0)
+def test_every_local_maximum_is_tested_and_lies_where_the_theorem_says(
+    name, entries, group, monkeypatch
+):
+    monkeypatch.setattr(maxima, "GROUP", group)
+    found = check_maxima(TiledCheck(CASES[name]), 0, entries)
     assert found == by_brute_force(CASES[name])
     assert found.tested > 50
     assert found.outside == 0
@@ -89,7 +93,7 @@ def test_every_local_maximum_is_tested_and_lies_where_the_theorem_says(name, til
 
 
 def test_only_pairs_with_kappa_below_one_are_binding():
-    found = check_maxima(TiledCheck(CASES["drifting"], 16), 0)
+    found = check_maxima(TiledCheck(CASES["drifting"]), 0, 16 * LENGTH)
     assert found.binding < 0.9 * found.pairs
 
 
@@ -97,7 +101,7 @@ def test_only_pairs_with_kappa_below_one_are_binding():
 def test_half_of_the_allowed_displacement_is_too_little(name, monkeypatch):
     head = CASES[name]
     monkeypatch.setattr(maxima, "MARGIN", -float(head.rope.frequencies[0]) / 4)
-    assert check_maxima(TiledCheck(head, 16), 0).outside > 0
+    assert check_maxima(TiledCheck(head), 0, 16 * LENGTH).outside > 0
 
 
 SLACK = 1e-3
@@ -125,17 +129,33 @@ LIMITS = {
 @pytest.mark.parametrize("place", LIMITS)
 def test_a_maximum_is_allowed_up_to_the_limit_and_not_beyond(place, monkeypatch):
     head = LIMITS[place]
-    found = check_maxima(TiledCheck(head, 16), 0)
+    found = check_maxima(TiledCheck(head), 0, 16 * LENGTH)
     assert found == by_brute_force(head)
     assert found.tested > 50
     assert found.outside == 0
     monkeypatch.setattr(maxima, "MARGIN", -2 * SLACK)
-    assert check_maxima(TiledCheck(head, 16), 0).outside > 50
+    assert check_maxima(TiledCheck(head), 0, 16 * LENGTH).outside > 50
 
 
 def test_another_channel_does_not_tell_where_the_maxima_are():
-    found = check_maxima(TiledCheck(CASES["slow"], 16), 1)
-    assert found.binding == 0
+    check = TiledCheck(CASES["slow"])
+    assert check_maxima(check, 1).binding == 0
+    assert not len(maxima._Features(check, 1).candidates())
+
+
+def test_a_zero_vector_hides_no_other_pair():
+    """Nothing divides by the dominant channel of a zero query or key."""
+    head = CASES["slow"]
+    z, w = head.z.clone(), head.w.clone()
+    z[30], w[20] = 0.0, 0.0
+    z[31, 0], w[41, 0] = 1e-310, 1e-310
+    silent = Head(z, w, head.rope, head.scale, head.visibility)
+    zero = TiledCheck(silent)
+    found = check_maxima(zero, 0)
+    rows = torch.arange(LENGTH)
+    assert found.tested == int(maxima._Features(zero, 0).count(rows, slice(0, LENGTH - 2))[1])
+    assert found.tested > 50
+    assert found.outside == 0
 
 
 def test_a_text_without_inner_keys_has_no_maximum():

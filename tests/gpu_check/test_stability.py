@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import hypothesis.extra.numpy as hnp
@@ -12,13 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_check import lifetimes, reuse
+from gpu_check import attention, lifetimes, reuse
 from gpu_check.attention import observe
 from gpu_check.check import Checker
 from gpu_check.lifetimes import HORIZON, KEPT_SHARE, Lifetimes
 from gpu_check.pairs import Head, TiledCheck
 from gpu_check.reuse import HORIZONS, Reuse, mass_later
-from gpu_check.rows import followed
+from gpu_check.rows import followed, seen_keys, square_distances
 from gpu_check.visibility import Visibility
 from tappa_theory.patterns import observed_rows
 from tappa_theory.rope import Rope, to_channels, unrotate
@@ -220,6 +221,46 @@ def test_lifetimes_are_those_of_a_loop_over_rows_and_keys(name):
             assert int(old[t]) == naive.lasts(t, newer=False)
             assert int(every[t]) == naive.lasts(t, newer=True)
         assert int(certified[t]) == naive.certified(t)
+
+
+@pytest.mark.parametrize("rows", [1, 11, 64])
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_of_any_size_give_the_same(name, rows, monkeypatch):
+    life, again = collected(CASES[name])
+    monkeypatch.setattr(attention, "ROWS", rows)
+    other, later = collected(CASES[name])
+    followed_rows = torch.nonzero(followed(CASES[name].visibility, HORIZON))[:, 0]
+    for attribute in ("angle", "angle_discarded"):
+        found, expected = (getattr(x, attribute)[followed_rows] for x in (other, life))
+        assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-7, abs=1e-7)
+    if name == "repeated keys":
+        return  # rounding decides which of two equal keys is on top, and which is kept
+    for found, expected in zip(other.observed(), life.observed(), strict=True):
+        assert torch.equal(found[followed_rows], expected[followed_rows])
+    for place, step in enumerate(HORIZONS):
+        index = torch.nonzero(followed(CASES[name].visibility, step))[:, 0]
+        found, expected = (x.measured[place][:3, index].numpy() for x in (later, again))
+        assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_keys_that_rows_see_are_counted(name):
+    assert seen_keys(CASES[name].visibility).tolist() == Naive(CASES[name]).visible.sum(1).tolist()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_distances_are_no_smaller_than_exact(name):
+    """Against exact rational arithmetic, and not larger by more than what rounding may be."""
+    keys = CASES[name].key[:40]
+    squares = keys.square().sum(dim=-1)
+    found = square_distances(keys[:20], keys, squares[:20], squares)
+    for i, row in enumerate(found.tolist()):
+        for j, number in enumerate(row):
+            pairs = zip(keys[i].tolist(), keys[j].tolist(), strict=True)
+            exact = sum((Fraction(a) - Fraction(b)) ** 2 for a, b in pairs)
+            assert Fraction(number) >= exact
+            size = float(squares[i] + squares[j])
+            assert number - float(exact) <= 6 * (keys.shape[1] + 4) * 2.0**-53 * size
 
 
 @pytest.mark.parametrize("name", CASES)
