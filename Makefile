@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup run test attack mutants lint docs bench gpu clean
+.PHONY: help setup run test attack mutants lint docs bench gpu sanitize clean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make docs    build the site into docs/_build/html"
 	@echo "make bench   print a table of timings"
 	@echo "make gpu     check and time the kernels on a CUDA device: tappa-out/gpu"
+	@echo "make sanitize  some kernel tests under NVIDIA's memory checker"
 	@echo "make clean   remove .venv and what the tools left"
 
 setup: .venv/installed
@@ -66,6 +67,10 @@ gpu: setup
 		echo "make gpu: torch sees no CUDA device here; run it on a machine with one" >&2; exit 2; }
 	$(BIN)/python -m pytest -q tests/gpu_check/kernels
 	$(BIN)/python -m benchmarks.gpu --out tappa-out/gpu
+
+sanitize: setup
+	compute-sanitizer --tool memcheck --error-exitcode 1 --target-processes all \
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/gpu_check/kernels -k "odd or window or zero"
 
 clean:
 	rm -rf .venv build dist docs/_build docs/theorems .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -13,6 +13,7 @@ from gpu_check.spread import logit_spread
 from gpu_check.visibility import Visibility
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
+from tappa_theory.rounding import ACCUMULATION
 from tappa_theory.shift_identity import BOUND
 
 SMALL = Tile(16, 16, 4, 1)
@@ -235,3 +236,26 @@ def test_the_band_of_a_shift_is_what_the_mask_says_before_and_after(shift, windo
         inside &= band.row_counts[:, None] & band.column_counts
     assert torch.equal(inside, both)
     assert band.pairs() == int(both.sum())
+
+
+@pytest.mark.parametrize("channels", [16, pytest.param(128, marks=pytest.mark.gpu)])
+def test_matrix_units_add_as_is_supposed(channels, device):
+    """With a window of 1 a row has one pair: its sum is one product, as the units added it."""
+    length = 600 if device == "cuda" else 70
+    found = features(2, 1, length, channels, shift=(1, 1), device=device)
+    pairs, limits = offsets(length, (1, 1), device, window=1), spread(found)
+    launch = module._Launch(
+        found, limits, pairs, torch.bfloat16, False, None if device == "cuda" else SMALL
+    )
+    blocks = -(-(length - 1) // launch.tile.rows)
+    every = torch.arange(2).repeat_interleave(blocks)
+    got = launch.run(every, torch.arange(blocks).repeat(2)).sums * launch.unit[:, None, None]
+    for place in (0, 1):
+        query, key = (
+            side[place][:, : length - 1].double() for side in (launch.queries, launch.keys)
+        )
+        exact = (query * key).sum(dim=-1).abs()
+        magnitude = (query * key).abs().sum(dim=-1)
+        error = (got[..., place] - exact).abs() / magnitude
+        assert float(error.max()) <= query.shape[-1] * ACCUMULATION
+        assert float(error.max()) > 0
