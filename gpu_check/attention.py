@@ -6,6 +6,7 @@ season, predictability, and how much one row differs from the next.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,8 +18,11 @@ from tappa_theory.predictability import TOP, shift_aware_recall
 
 ROWS = 128
 """Query rows of a block on a processor, whose caches hold what one step leaves for the next."""
-CELLS = 2**23
+CELLS = 2**24
 """Entries of a block elsewhere: with fewer, a GPU waits for what starts its kernels."""
+SHARE = 2**10
+"""Bytes of a GPU's memory for each of them, at least: a dozen such blocks live at a time in each of
+`check.GPU_THREADS`."""
 KEPT = 2048
 """Longest text whose attention blocks are kept for the second pass, not computed again."""
 REPEATED = 16
@@ -87,7 +91,16 @@ class Block:
 
 def rows_of_block(length: int, device: torch.device) -> int:
     """Rows of a block of a text of that length."""
-    return ROWS if device.type == "cpu" else max(ROWS, CELLS // length)
+    if device.type == "cpu":
+        return ROWS
+    return max(ROWS, _cells(device) // length)
+
+
+def _cells(device: torch.device) -> int:
+    """Entries of a block that leave memory for what is made of it."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return CELLS
+    return min(CELLS, torch.cuda.get_device_properties(device).total_memory // SHARE)
 
 
 def row_blocks(
@@ -299,15 +312,21 @@ def _second_pass(blocks: Iterable[Block], rows: np.ndarray, columns: np.ndarray)
     assert state is not None
     *_, offset_sum, energy, moved = state
     return _OffColumns(
-        offset_sum.cpu(), torch.cat(sketches).cpu(), *torch.stack([moved, energy]).tolist()
+        offset_sum.cpu(), torch.cat(sketches), *torch.stack([moved, energy]).tolist()
     )
 
 
 def _prepared(columns: np.ndarray, device: torch.device) -> tuple[torch.Tensor, ...]:
     """On the device: which keys are columns, 1 where they are not, signs, and empty sums."""
-    length, generator = len(columns), np.random.default_rng(0)
+    length = len(columns)
     flags = torch.tensor(columns, device=device)
-    signs = torch.tensor(generator.choice([-1.0, 1.0], size=(length, SKETCH)), device=device)
     energy, moved = torch.zeros(2, dtype=torch.float64, device=device)
     offset_sum = torch.zeros(length, dtype=torch.float64, device=device)
-    return flags, (~flags).to(torch.float64), signs, offset_sum, energy, moved
+    return flags, (~flags).to(torch.float64), _signs(length, device), offset_sum, energy, moved
+
+
+@lru_cache(maxsize=4)
+def _signs(length: int, device: torch.device) -> torch.Tensor:
+    """(T, SKETCH) random signs, the same for every head."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(length, SKETCH))
+    return torch.tensor(signs, device=device)

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,12 +12,13 @@ import torch
 
 from gpu_check.distributed import ALONE, World, digest
 from gpu_check.exemplars import Exemplars
-from gpu_check.heads import Measured, Subject, measure
-from gpu_check.moments import HeadMoments, measure_moments
+from gpu_check.heads import Measured, finish, measure, prepare
+from gpu_check.moments import HeadMoments
 from gpu_check.pairs import Head
 from gpu_check.results import HeadResult
 from gpu_check.rotation_bound import angle_bound
 from gpu_check.summary import layer_means, summarise, verdict
+from gpu_check.vectors import Subject, vectors
 from gpu_check.visibility import Visibility
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope, to_channels, unrotate
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from gpu_check.capture import LayerCapture
 
 
-GPU_THREADS = 2
-"""Heads that are measured side by side on a GPU: all share one stream there, and while one head's
-numbers are read and summarised, the kernels of another run."""
+GPU_THREADS = 4
+"""Heads that are measured side by side on a GPU, on one stream: while one head's numbers are read
+and summarised, the kernels of another run."""
 
 
 @dataclass
@@ -130,10 +131,8 @@ class Checker:
             torch.cuda.device_of(queries),
         ):
             try:
-                # One by one: the features of a measured head are let go once it is kept.
-                measured = pool.map(partial(measure, lag=self.lag), subjects)
-                for subject, head in zip(subjects, measured, strict=True):
-                    self._keep(subject, head, softcap)
+                for head in self._measured(subjects, pool):
+                    self._keep(head, softcap)
                     self.on_head()
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -191,11 +190,34 @@ class Checker:
             self._captured.append(31 * digest(queries) + digest(keys))
         return [subjects[unit - start] for unit in self.world.mine(range(start, self._units))]
 
-    def _keep(self, subject: Subject, measured: Measured, softcap: float | None) -> None:
+    def _measured(
+        self, subjects: Sequence[Subject], pool: ThreadPoolExecutor
+    ) -> Iterable[Measured]:
+        """The heads of a layer, in their order."""
+        if not subjects or subjects[0].query.device.type == "cpu":
+            # One by one: the features of a measured head are let go once it is kept.
+            return pool.map(partial(measure, lag=self.lag), subjects)
+        return self._measured_together(subjects, pool)
+
+    def _measured_together(
+        self, subjects: Sequence[Subject], pool: ThreadPoolExecutor
+    ) -> Iterable[Measured]:
+        """What is done alike for all heads is done once, so that a GPU is told less often."""
+        from gpu_check.layer_pairs import layer_statistics
+
+        one = partial(prepare, lag=self.lag)
+        heads = list(pool.map(one, subjects, vectors(subjects)))
+        statistics = layer_statistics(
+            [head.measured.check for head in heads],
+            [head.claims for head in heads],
+            [head.measured.attention.row_std for head in heads],
+        )
+        return map(finish, heads, statistics)
+
+    def _keep(self, measured: Measured, softcap: float | None) -> None:
         self.result.heads.append(measured.result)
-        moments = measure_moments(subject, measured.result)
-        if moments is not None:
-            self.result.moments.append(moments)
+        if measured.moments is not None:
+            self.result.moments.append(measured.moments)
         self.result.exemplars.offer(measured, softcap)
 
 

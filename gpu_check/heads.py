@@ -1,29 +1,27 @@
 """One head, measured: similarities, energies, patterns, drift, and the four theorems on it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
 
 from gpu_check import divergence
 from gpu_check.attention import Attention, observe
 from gpu_check.lifetimes import Lifetimes
 from gpu_check.maxima import check_maxima
+from gpu_check.moments import HeadMoments, measure_moments
 from gpu_check.pairs import Claim, Head, PairStatistics, TiledCheck
 from gpu_check.results import HeadResult, TheoremResult
 from gpu_check.reuse import Reuse
+from gpu_check.vectors import Subject, Vectors, kept, mean_drift, or_none, vectors
 from gpu_check.visibility import Visibility
-from tappa_theory import drift, patterns, prediction, similarity
+from tappa_theory import patterns, prediction
 from tappa_theory.arrays import to_numpy
-from tappa_theory.energy import ChannelEnergy, best_lag, channel_energy, period, rotation_share
-from tappa_theory.errors import InputError
+from tappa_theory.energy import ChannelEnergy, channel_energy, period, rotation_share
 from tappa_theory.separable import evaluate
 from tappa_theory.theorems import SHIFT_THEOREMS, THEOREMS
-
-T = TypeVar("T")
 
 SMALL_DRIFT = 0.5
 """Mean relative step |dx|/|x| up to which a drift hypothesis counts as met: for equal norms, a
@@ -35,26 +33,6 @@ LISTED = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """What is measured: a head's vectors after RoPE, (T, d) float64, and where it sits.
-
-    text: which of the texts of the check they come from. angle_deviation, angle_bound: largest
-    angle between the model's rotation and the exact one, and what its dtype allows; radians.
-    """
-
-    layer: int
-    index: int
-    kv_head: int
-    query: torch.Tensor
-    key: torch.Tensor
-    head: Head
-    softcap: float | None = None
-    angle_deviation: float | None = None
-    angle_bound: float | None = None
-    text: int = 0
-
-
-@dataclass(frozen=True, eq=False)
 class Measured:
     """A head's result, with what later steps (an exemplar's picture) need of the measurement."""
 
@@ -62,10 +40,35 @@ class Measured:
     attention: Attention
     prediction: prediction.Prediction | None
     check: TiledCheck
+    moments: HeadMoments | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A head of which only its pairs are not compared yet: a result without theorems.
+
+    theorems: of each theorem the claim and the measured hypotheses, or why it says nothing, and
+    what it predicts.
+    """
+
+    measured: Measured
+    theorems: dict[str, tuple[Claim | str, dict[str, Any], dict[str, object]]]
+
+    @property
+    def claims(self) -> list[Claim]:
+        """What is to be compared on every pair."""
+        return [claim for claim, *_ in self.theorems.values() if isinstance(claim, Claim)]
 
 
 def measure(subject: Subject, lag: int | None = None) -> Measured:
     """Measure one head. lag: period for the seasonal theorem, None for the best query lag."""
+    head = prepare(subject, vectors([subject])[0], lag)
+    check, row_std = head.measured.check, head.measured.attention.row_std
+    return finish(head, check.run(head.claims, row_std))
+
+
+def prepare(subject: Subject, own: Vectors, lag: int | None = None) -> Prepared:
+    """Measure one head but for its pairs. own: `vectors` of this subject."""
     head = subject.head
     check = TiledCheck(head)
     lifetimes = Lifetimes(head, subject.query, subject.key, subject.softcap)
@@ -78,21 +81,21 @@ def measure(subject: Subject, lag: int | None = None) -> Measured:
         watchers=(lifetimes.add, reuse.add),
     )
     valid = head.visibility.valid
-    q_similarity, k_similarity = _similarities(subject, valid)
-    energy = _or_none(lambda: channel_energy(_kept(head.z, valid), _kept(head.w, valid), head.rope))
+    q_similarity, k_similarity = own.q_similarity, own.k_similarity
+    energy = or_none(lambda: channel_energy(kept(head.z, valid), kept(head.w, valid), head.rope))
     predicted = None
     if attention.pattern is not None and k_similarity["all_pairs_post"] is not None:
-        predicted = _or_none(
+        predicted = or_none(
             lambda: prediction.predict(
-                _kept(head.z, valid),
-                _kept(head.w, valid),
+                kept(head.z, valid),
+                kept(head.w, valid),
                 head.rope,
                 head.scale,
                 k_similarity["all_pairs_post"] or 0.0,
                 head.visibility.window,
+                own.alike,
             )
         )
-    theorems = _theorems(check, attention, energy, predicted, lag)
     result = HeadResult(
         text=subject.text,
         layer=subject.layer,
@@ -117,8 +120,8 @@ def measure(subject: Subject, lag: int | None = None) -> Measured:
             "observed": _scores(attention.lines, attention.season),
         },
         predictability=attention.recall,
-        drift=_drift(subject, attention),
-        theorems=theorems,
+        drift=_drift(subject, own, attention),
+        theorems={},
         angle_bound=_angle(subject),
         lifetime=lifetimes.summary(),
         reuse=reuse.summary(),
@@ -127,41 +130,33 @@ def measure(subject: Subject, lag: int | None = None) -> Measured:
             error=lifetimes.error,
         ),
     )
-    return Measured(result, attention, predicted, check)
+    theorems = {}
+    for name in SHIFT_THEOREMS:
+        claim = _claim(name, head, energy, own.best_lag if lag is None else lag)
+        stated = claim if isinstance(claim, Claim) else None
+        theorems[name] = (
+            claim,
+            _hypotheses(name, head, own, energy, stated) if stated else {},
+            _prediction(name, check, attention, energy, predicted, stated),
+        )
+    moments = measure_moments(subject, result)
+    return Prepared(Measured(result, attention, predicted, check, moments), theorems)
 
 
-def _or_none(compute: Callable[[], T]) -> T | None:
-    """The value, or None where the input leaves it undefined (too short, all zero)."""
-    try:
-        return compute()
-    except InputError:
-        return None
-
-
-def _kept(x: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-    return x if valid is None else x[valid.to(x.device)]
-
-
-def _similarities(
-    subject: Subject, valid: torch.Tensor | None
-) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    z, w = subject.head.z, subject.head.w
-    queries: dict[str, Callable[[], torch.Tensor]] = {
-        "adjacent_pre": lambda: similarity.adjacent(z, valid),
-        "adjacent_post": lambda: similarity.adjacent(subject.query, valid),
-        "all_pairs_pre": lambda: similarity.all_pairs(z, valid),
-        "window_post": lambda: similarity.window(_kept(subject.query, valid)),
-    }
-    keys: dict[str, Callable[[], torch.Tensor]] = {
-        "adjacent_pre": lambda: similarity.adjacent(w, valid),
-        "all_pairs_post": lambda: similarity.all_pairs(subject.key, valid),
-    }
-    return _numbers(queries), _numbers(keys)
-
-
-def _numbers(parts: dict[str, Callable[[], torch.Tensor]]) -> dict[str, float | None]:
-    values = {name: _or_none(compute) for name, compute in parts.items()}
-    return {name: None if value is None else float(value) for name, value in values.items()}
+def finish(head: Prepared, statistics: Sequence[PairStatistics]) -> Measured:
+    """The head with its theorems. statistics: of its claims, in their order."""
+    counted, theorems = iter(statistics), {}
+    for name, (claim, hypotheses, expected) in head.theorems.items():
+        if isinstance(claim, Claim):
+            theorems[name] = _result(next(counted), claim, hypotheses, expected)
+        else:
+            theorems[name] = TheoremResult(
+                applicable=False,
+                reason=claim,
+                published_counted=THEOREMS[name].published.counted,
+                prediction=expected,
+            )
+    return replace(head.measured, result=replace(head.measured.result, theorems=theorems))
 
 
 def _scores(lines: patterns.Lines | None, season: float | None) -> dict[str, float | None]:
@@ -186,29 +181,14 @@ def _published_pattern(
     return prediction.predict_published(q_value, k_value, frequency, head.visibility.length)
 
 
-def _mean(values: torch.Tensor, valid: torch.Tensor | None, step: int) -> float | None:
-    if valid is not None:
-        valid = valid.to(values.device)
-        values = values[valid[:-step] & valid[step:]]
-    return float(values.mean()) if values.numel() else None
-
-
-def mean_drift(x: torch.Tensor, valid: torch.Tensor | None, step: int = 1) -> float | None:
-    """Mean relative drift of (T, ...) vectors over `step` positions, padding left out."""
-    return _mean(drift.relative_drift(x, step), valid, step) if x.shape[0] > step else None
-
-
-def _drift(subject: Subject, attention: Attention) -> dict[str, float | None]:
+def _drift(subject: Subject, own: Vectors, attention: Attention) -> dict[str, float | None]:
     """Query and key drift, and how much attention changed from row to row, over observed rows."""
-    head, valid = subject.head, subject.head.visibility.valid
-    unit = torch.nn.functional.normalize(subject.query, dim=-1)
-    distance = to_numpy(1 - (unit[1:] * unit[:-1]).sum(dim=-1))[_steps(head.visibility)]
-    divergences, key_metric, oscillation = _observed_steps(head.visibility, attention)
+    visibility = subject.head.visibility
+    distance = (1 - own.query_cosine)[_steps(visibility)]
+    divergences, key_metric, oscillation = _observed_steps(visibility, attention)
     bound = divergence.quadratic_bound(oscillation)
     return {
-        "query_pre": mean_drift(head.z, valid),
-        "query_post": mean_drift(subject.query, valid),
-        "key_pre": mean_drift(head.w, valid),
+        **own.drift,
         "key_metric": float(key_metric.mean()) if key_metric.size else None,
         "kl": float(divergences.mean()) if divergences.size else None,
         "kl_bound": float(bound.mean()) if bound.size else None,
@@ -248,43 +228,12 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
     return float(spearmanr(x, y).statistic)
 
 
-def _theorems(
-    check: TiledCheck,
-    attention: Attention,
-    energy: ChannelEnergy | None,
-    predicted: prediction.Prediction | None,
-    lag: int | None,
-) -> dict[str, TheoremResult]:
-    claims, results = {}, {}
-    for name in SHIFT_THEOREMS:
-        claim = _claim(name, check.head, energy, lag)
-        if isinstance(claim, str):
-            results[name] = TheoremResult(
-                applicable=False,
-                reason=claim,
-                published_counted=THEOREMS[name].published.counted,
-                prediction=_prediction(name, check, attention, energy, predicted, None),
-            )
-        else:
-            claims[name] = claim
-    statistics = check.run(list(claims.values()), attention.row_std)
-    for (name, claim), counted in zip(claims.items(), statistics, strict=True):
-        results[name] = _result(
-            counted,
-            claim,
-            _hypotheses(name, check.head, energy, claim),
-            _prediction(name, check, attention, energy, predicted, claim),
-        )
-    return {name: results[name] for name in SHIFT_THEOREMS}
-
-
-def _claim(name: str, head: Head, energy: ChannelEnergy | None, lag: int | None) -> Claim | str:
+def _claim(name: str, head: Head, energy: ChannelEnergy | None, found: int | None) -> Claim | str:
     """The claim to check, or the reason why the theorem says nothing of this head."""
     length, theorem = head.visibility.length, THEOREMS[name]
     if energy is None:
         return "every query or every key is zero"
     if name == "seasonal":
-        found = lag if lag is not None else best_lag(head.z, head.visibility.valid)
         if found is None:
             return f"a text of {length} tokens is too short for a period"
         if found >= length:
@@ -305,7 +254,7 @@ def _claim(name: str, head: Head, energy: ChannelEnergy | None, lag: int | None)
 
 
 def _hypotheses(
-    name: str, head: Head, energy: ChannelEnergy | None, claim: Claim
+    name: str, head: Head, own: Vectors, energy: ChannelEnergy | None, claim: Claim
 ) -> dict[str, float | bool | None]:
     """The theorem's hypotheses as measured, and whether they are met at the named thresholds."""
     assert energy is not None
@@ -313,9 +262,9 @@ def _hypotheses(
     valid = head.visibility.valid
     drifts: dict[str, float | None] = {}
     if s:
-        drifts["query_drift"] = mean_drift(head.z, valid, s)
+        drifts["query_drift"] = own.drift["query_pre"] if s == 1 else mean_drift(head.z, valid, s)
     if u:
-        drifts["key_drift"] = mean_drift(head.w, valid, u)
+        drifts["key_drift"] = own.drift["key_pre"] if u == 1 else mean_drift(head.w, valid, u)
     met = all(value is not None and value <= SMALL_DRIFT for value in drifts.values())
     measured: dict[str, float | bool | None] = {**drifts}
     if name == "periodic_sequential":

@@ -4,16 +4,26 @@ What `gpu_check.pairs` does head by head and tile by tile, for many heads at onc
 the kernel counts, float64 decides what bfloat16 leaves open, and Arb what float64 leaves open.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from gpu_check.arb import Settled
-from gpu_check.kernels.shift_check import ShiftStatistics, shift_check
+from gpu_check.kernels.shift_check import (
+    ShiftStatistics,
+    check_finite,
+    shift_check,
+    shift_check_each,
+)
 from gpu_check.pairs import SMALLEST, Claim, Head, PairStatistics, TiledCheck
-from gpu_check.published import count_steps, published_features, published_form
-from gpu_check.shift_features import ShiftFeatures, shift_features
+from gpu_check.published import (
+    published_features,
+    published_form,
+    slack_by_norms,
+    step_counts,
+)
+from gpu_check.shift_features import Shifted, ShiftFeatures, shift_features
 from gpu_check.spread import logit_spread
 from gpu_check.visibility import Offsets, Visibility
 from tappa_theory.rope import Rope, to_channels, unrotate
@@ -119,7 +129,7 @@ def _counted(
 ) -> PairCounts:
     pairs = max(statistics.pairs, 1)
     means = statistics.sums[..., :3].sum(dim=1).cpu() / pairs
-    largest, worst = worst_pairs(features, statistics, offsets)
+    largest, worst = worst_pairs(features, statistics.sums[..., 3], offsets)
     return PairCounts(
         shift=claim.shift,
         pairs=statistics.pairs,
@@ -141,86 +151,208 @@ def head_statistics(
     check: TiledCheck, claims: Sequence[Claim], row_std: torch.Tensor
 ) -> list[PairStatistics]:
     """What `TiledCheck.run` tells of a head, by the kernel in float64."""
-    return [_statistics(check, claim, row_std) for claim in claims]
+    return layer_statistics([check], [claims], [row_std])[0]
 
 
-def _statistics(check: TiledCheck, claim: Claim, row_std: torch.Tensor) -> PairStatistics:
-    head, result = check.head, PairStatistics(claim.shift)
-    extra = {} if claim.star is None else {"theta_*": check.values["theta"][claim.star]}
-    z, w, bound = head.z[None], head.w[None], claim.theorem.bound
-    features = shift_features(z, w, head.rope, head.scale, claim.shift, bound, extra)
-    offsets = head.visibility.offsets(*claim.shift)
-    spread = row_std[None, : offsets.rows]
-    found = shift_check(features, spread, offsets, dtype=torch.float64)
-    numbers, worst = worst_pairs(features, found, offsets)
-    sums = found.sums[0, :, :3].sum(dim=0)
-    open_rows = found.counts[0, :, 1] > 0
+def layer_statistics(
+    checks: Sequence[TiledCheck],
+    claims: Sequence[Sequence[Claim]],
+    row_std: Sequence[torch.Tensor],
+) -> list[list[PairStatistics]]:
+    """`head_statistics` of the heads of a layer, each with its own claims, in far fewer steps.
+
+    Heads are taken together by theorem: what the device is told does not grow with their number.
+    """
+    found = [[PairStatistics(claim.shift) for claim in own] for own in claims]
+    together: dict[object, list[tuple[int, int]]] = {}
+    for head, own in enumerate(claims):
+        for place, claim in enumerate(own):
+            together.setdefault(_sort(checks[head], claim), []).append((head, place))
+    groups: list[tuple[_Group, list[PairStatistics]]] = []
+    held = 0
+    for members in together.values():
+        # Channels of both sides with those a shift on, and the features made of them.
+        each = 12 * checks[members[0][0]].head.z.numel()
+        most = max(FLOATS // each, 1)
+        for start in range(0, len(members), most):
+            part = members[start : start + most]
+            held += each * len(part)
+            if held > FLOATS and groups:
+                _tell(groups)
+                groups, held = [], each * len(part)
+            group = _Group([checks[h] for h, _ in part], [claims[h][p] for h, p in part])
+            group.measure([row_std[h] for h, _ in part])
+            groups.append((group, [found[h][p] for h, p in part]))
+    if groups:
+        _tell(groups)
+    return found
+
+
+def _tell(groups: "Sequence[tuple[_Group, list[PairStatistics]]]") -> None:
+    """Write down what was found in some groups."""
     # All that the host needs, at once: every read waits for the device.
-    read = torch.cat([sums, numbers[0], worst[0], found.counts[0, :, :2].sum(dim=0)]).tolist()
-    result.pairs = found.pairs
-    result.sum_observed, result.sum_bound, result.sum_ratio = read[:3]
-    if found.pairs and read[5] > 0:
-        result.worst_observed, result.worst_bound, result.max_ratio = read[3:6]
-        result.worst = int(read[6]), int(read[7])
-    result.informative = int(read[8])
-    if read[9]:
-        settled = check.decide([claim], [open_rows])[0]
-        result.violations, result.tight = settled.violated, settled.tight
-        result.undecided = settled.undecided
-    _count_published(check, claim, features, result)
-    return result
+    numbers = iter(torch.cat([group.numbers for group, _ in groups]).tolist())
+    for group, results in groups:
+        for index, result in enumerate(results):
+            group.tell(index, next(numbers), result)
 
 
-def _count_published(
-    check: TiledCheck, claim: Claim, features: ShiftFeatures, result: PairStatistics
-) -> None:
-    """Add what the published form says of these pairs."""
-    form, values = claim.theorem.published, check.claim_values(claim)
-    if form.counted == "steps":
-        result.published_checked, result.published_violations = count_steps(
-            form, values, check.head.visibility
-        )
-        return
-    offsets = check.head.visibility.offsets(*claim.shift)
-    error = features.query_error[0], features.key_error[0]
-    separated = published_features(claim, values)
-    if separated is not None:
-        query, key = (part[None] for part in separated)
-        published = replace(features, query_bound=query, key_bound=key)
-        nothing = torch.zeros_like(published.query_error)
-        found = shift_check(published, nothing, offsets, dtype=torch.float64, exceeded=True)
-        result.published_checked = found.pairs
-        result.published_violations = int(found.counts[..., 2].sum())
-        return
-    exceeds = published_form(claim, check, values, error)
-    if exceeds is None:
-        return
-    result.published_checked, result.published_violations = result.pairs, 0
-    for start in range(0, offsets.rows, PUBLISHED_ROWS):
-        rows = slice(start, min(start + PUBLISHED_ROWS, offsets.rows))
-        columns = slice(0, max(min(rows.stop - offsets.low, offsets.columns), 0))
-        places = (
-            torch.arange(p.start, p.stop, device=row.device)
-            for p, row in zip((rows, columns), error, strict=True)
-        )
-        change = features.query_change[0, rows] @ features.key_change[0, columns].mT
-        observed = torch.where(offsets.block(*places), change.abs(), 0.0)
-        result.published_violations += exceeds(observed, rows, columns, change.flatten())
+def _sort(check: TiledCheck, claim: Claim) -> object:
+    """Claims of one sort are checked together: one theorem, one way to move."""
+    same = check.head.visibility.valid is not None or claim.theorem.published.counted == "steps"
+    moved = tuple(step > 0 for step in claim.shift)
+    return id(claim.theorem), claim.star is None, claim.shift if same else moved
+
+
+class _Bands:
+    """The `Offsets` of heads whose shifts differ, without padding."""
+
+    def __init__(self, offsets: Sequence[Offsets], device: torch.device) -> None:
+        bands = [(each.low, each.high, each.rows, each.columns) for each in offsets]
+        numbers = torch.tensor(bands, device=device)[..., None, None]
+        self.low, self.high, self.rows, self.ends = numbers.unbind(1)
+
+    def block(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """(H, R, C) bool: is the pair (rows[h, r], columns[c]) one of head h?"""
+        rows = rows[..., None]
+        offset = rows - columns
+        visible = (offset >= self.low) & (offset < self.high)
+        return visible & (rows < self.rows) & (columns < self.ends)
+
+
+class _Group:
+    """One theorem on some heads of a layer, at a shift each.
+
+    numbers: (H, 13) float64 on the device, what is told of each head.
+    """
+
+    def __init__(self, checks: Sequence[TiledCheck], claims: Sequence[Claim]) -> None:
+        self.checks, self.claims = checks, claims
+        head, self.theorem = checks[0].head, claims[0].theorem
+        shifts = [claim.shift for claim in claims]
+        if len(set(shifts)) == 1:
+            shifts = shifts[:1]
+        extra = {}
+        stars = [claim.star for claim in claims if claim.star is not None]
+        if stars:
+            theta = torch.tensor(head.rope.frequencies[stars], device=head.z.device)
+            extra["theta_*"] = theta[:, None, None]
+        z, w = (torch.stack([getattr(c.head, name) for c in checks]) for name in "zw")
+        self.shifted = Shifted.of(z, w, head.rope, head.scale, shifts, extra)
+        self.features = self.shifted.features(self.theorem.bound)
+        self.offsets = [head.visibility.offsets(*claim.shift) for claim in claims]
+        self.numbers = torch.zeros(0)
+        self.by_norms = False
+
+    def measure(self, row_std: Sequence[torch.Tensor]) -> None:
+        """row_std: (T,) of each head."""
+        features, offsets = self.features, self.offsets
+        rows = features.query_error.shape[1]
+        spread = torch.stack([each[:rows] for each in row_std])
+        sums, self.counts = shift_check_each(features, spread, offsets)
+        one = len(self.shifted.shifts) == 1
+        bands = offsets[0] if one else _Bands(offsets, spread.device)
+        numbers, worst = worst_pairs(features, sums[..., 3], bands)
+        finite = torch.isfinite(features.query_error).all(1)
+        finite &= torch.isfinite(features.key_error).all(1)
+        columns = sums[..., :3].sum(1), numbers, worst, self.counts[..., :2].sum(1)
+        self.numbers = torch.cat([*columns, finite[:, None], *self._published()], dim=1)
+
+    def _published(self) -> list[torch.Tensor]:
+        """Of each head, (H, 1): what the published form was compared with, and its failures."""
+        form, values = self.theorem.published, self.shifted.values
+        if form.counted == "steps":
+            visibility = self.checks[0].head.visibility
+            return [each[:, None] for each in step_counts(form, values, visibility)]
+        nothing = torch.zeros_like(self.features.query_error)
+        separated = published_features(self.claims[0], values)
+        if separated is not None:
+            published = replace(self.features, query_bound=separated[0], key_bound=separated[1])
+            _, counts = shift_check_each(published, nothing, self.offsets, exceeded=True)
+            failed = counts[..., 2].sum(1)
+        elif form.bound is not None:
+            self.by_norms = True
+            failed = torch.stack([self._fails_by_norms(index) for index in range(len(self.checks))])
+        else:
+            return [nothing[:, :1]] * 2
+        return [nothing[:, :1], failed[:, None]]
+
+    def _fails_by_norms(self, index: int) -> torch.Tensor:
+        """() bool: may a pair exceed a published form that is no sum of products?
+
+        Hidden pairs are looked at, too: a mask takes longer, and a form that holds does so there.
+        """
+        slack = slack_by_norms(self.claims[index], self.checks[index])
+        least = [
+            slack(change.abs_(), rows, columns, change).min()
+            for rows, columns, change in self._changes(index)
+        ]
+        return ~(torch.stack(least).min() >= 0)
+
+    def _changes(self, index: int) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+        """Tiles (rows, columns) of a head and the changes of the logits there."""
+        offsets, features = self.offsets[index], self.features
+        for start in range(0, offsets.rows, PUBLISHED_ROWS):
+            rows = slice(start, min(start + PUBLISHED_ROWS, offsets.rows))
+            columns = slice(0, max(min(rows.stop - offsets.low, offsets.columns), 0))
+            if columns.stop:
+                change = features.query_change[index, rows] @ features.key_change[index, columns].mT
+                yield rows, columns, change
+
+    def _count_by_norms(self, index: int) -> int:
+        """Pairs that exceed a published form that is no sum of products."""
+        check, claim = self.checks[index], self.claims[index]
+        error = self.features.query_error[index], self.features.key_error[index]
+        exceeds = published_form(claim, check, check.claim_values(claim), error)
+        assert exceeds is not None
+        count, device = 0, error[0].device
+        for rows, columns, change in self._changes(index):
+            places = (torch.arange(p.start, p.stop, device=device) for p in (rows, columns))
+            observed = torch.where(self.offsets[index].block(*places), change.abs(), 0.0)
+            count += exceeds(observed, rows, columns, change.flatten())
+        return count
+
+    def tell(self, index: int, numbers: Sequence[float], result: PairStatistics) -> None:
+        """Write into `result` what was found of a head; numbers: its row of `numbers`."""
+        sums, largest, worst = numbers[:3], numbers[3:6], numbers[6:8]
+        informative, undecided, finite, checked, failed = numbers[8:]
+        if not finite:
+            check_finite(self.features)
+        result.pairs = self.offsets[index].pairs()
+        result.sum_observed, result.sum_bound, result.sum_ratio = sums
+        if result.pairs and largest[2] > 0:
+            result.worst_observed, result.worst_bound, result.max_ratio = largest
+            result.worst = int(worst[0]), int(worst[1])
+        result.informative = int(informative)
+        if undecided:
+            rows = self.counts[index, :, 1] > 0
+            settled = self.checks[index].decide([self.claims[index]], [rows])[0]
+            result.violations, result.tight = settled.violated, settled.tight
+            result.undecided = settled.undecided
+        form = self.theorem.published
+        if form.counted == "steps":
+            result.published_checked, result.published_violations = int(checked), int(failed)
+        elif form.bound is not None:
+            result.published_checked = result.pairs
+            if self.by_norms and failed:
+                failed = self._count_by_norms(index)
+            result.published_violations = int(failed)
 
 
 def worst_pairs(
-    features: ShiftFeatures, statistics: ShiftStatistics, offsets: Offsets
+    features: ShiftFeatures, rows: torch.Tensor, offsets: "Offsets | _Bands"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(H, 3) observed, bound and ratio of the pair of the largest ratio, and its (t, i), (H, 2).
 
-    The CANDIDATES rows that look worst are computed again in float64. Zeros where no pair is.
+    rows: (H, R) the largest ratio of each row. The CANDIDATES rows that look worst are computed
+    again in float64. Zeros where no pair is.
     """
-    group, rows = features.group, statistics.sums[..., 3]
+    group = features.group
     t = rows.topk(min(CANDIDATES, rows.shape[1]), dim=1).indices.sort(dim=1).values
-    i = torch.arange(offsets.columns, device=t.device)
+    i = torch.arange(features.key_change.shape[1], device=t.device)
     visible = offsets.block(t, i)
     observed, bound = (
-        torch.where(visible, _rows(query, t) @ key.repeat_interleave(group, 0).mT, 0.0)
+        torch.where(visible, _rows(query, t) @ _repeated(key, group).mT, 0.0)
         for query, key in (
             (features.query_change, features.key_change),
             (features.query_bound, features.key_bound),
@@ -230,8 +362,12 @@ def worst_pairs(
     ratio = observed / bound.clamp(min=SMALLEST)
     place = ratio.flatten(1).argmax(dim=1, keepdim=True)
     numbers = torch.cat([x.flatten(1).gather(1, place) for x in (observed, bound, ratio)], dim=1)
-    row = t.gather(1, place // offsets.columns)
-    return numbers, torch.cat([row, place % offsets.columns], dim=1)
+    row = t.gather(1, place // len(i))
+    return numbers, torch.cat([row, place % len(i)], dim=1)
+
+
+def _repeated(key: torch.Tensor, group: int) -> torch.Tensor:
+    return key if group == 1 else key.repeat_interleave(group, 0)
 
 
 def _rows(query: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ discarded, gives a larger angle: see `gpu_check.reuse`.
 """
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ KEPT_SHARE = 0.25
 """Share of the visible keys that is kept: the most attended, rounded up, ties included."""
 HORIZON = 64
 """Steps for which a top key is followed; one still on top then counts as HORIZON."""
+CHORDS = 2**19, 2**24
+"""Numbers that distances of directions are taken of together, on a processor and elsewhere."""
 
 
 class Lifetimes:
@@ -51,9 +54,9 @@ class Lifetimes:
         kept = np.maximum(np.ceil(KEPT_SHARE * seen_keys(head.visibility)), 1)
         self.kept = torch.tensor(kept.astype(np.int64), device=device)
         self.top = torch.zeros(length, dtype=torch.int64, device=device)
-        self.angle, self.angle_discarded = (
-            torch.zeros(length, dtype=torch.float64, device=device) for _ in range(2)
-        )
+        # (2, T) squares of the least lead over distance: of all rivals, and of the keys that would
+        # be discarded.
+        self.leads = torch.zeros((2, length), dtype=torch.float64, device=device)
         shape = length, HORIZON
         # Of row r and step s: whether the top key of row r - s has been overtaken in row r.
         self.by_old = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -81,12 +84,12 @@ class Lifetimes:
         margin = (highest[:, None] - 4 * self.error - seen).clamp_(min=0)
         ratio = margin.square_().mul_(self._nearness(top, width))
         ratio.scatter_(1, top[:, None], torch.inf)
-        self.angle[own] = self._angle(own, ratio.amin(dim=1).sqrt_())
+        self.leads[0, own] = ratio.amin(dim=1)
         discarded = block.attention < self._threshold(block)[:, None]
         discarded[:, start:] &= block.visible
         self.gone = discarded.to(torch.float64)
         self.lost = no_key(self.gone)
-        self.angle_discarded[own] = self._angle(own, ratio.sub_(self.lost).amin(dim=1).sqrt_())
+        self.leads[1, own] = ratio.sub_(self.lost).amin(dim=1)
 
     def _nearness(self, top: torch.Tensor, width: int) -> torch.Tensor:
         """(R, W): 1 over the squared distance of each row's top key, (R,), to every key."""
@@ -115,18 +118,27 @@ class Lifetimes:
         padded = torch.cat([attention, infinities], dim=1)
         return padded.topk(most, dim=1, sorted=False).values.amin(dim=1)
 
-    def _angle(self, rows: slice, lead: torch.Tensor) -> torch.Tensor:
-        """(R,) radians, no more than the exact ones; infinite for a row without a rival.
+    @property
+    def angle(self) -> torch.Tensor:
+        """(T,) radians, no more than the exact ones; infinite for a row without a rival."""
+        return self._angles[0]
 
-        lead: the least lead over distance of the rivals. An arcsine grows, so the least of their
-        angles is that of this one, at distance 1.
-        """
+    @property
+    def angle_discarded(self) -> torch.Tensor:
+        """(T,) the same over the keys that would be discarded."""
+        return self._angles[1]
+
+    @cached_property
+    def _angles(self) -> torch.Tensor:
+        """(2, T) from the leads. An arcsine grows, so the least of the rivals' angles is that of
+        the least lead over distance, at distance 1. Known once every block was taken."""
+        lead = self.leads.sqrt()
         # A norm errs by (d / 2 + 2) units in the last place, the rest by 8, an arcsine by 4.
         below = 1 - (self.query.shape[1] + 16) * UNIT_ROUNDOFF
         values = {
-            "lead": lead * self.directed[rows] * below,
+            "lead": lead * self.directed * below,
             "lambda": self.head.scale,
-            "query_norm": self.norms[rows],
+            "query_norm": self.norms,
             "key_distance": 1.0,
         }
         angle = evaluate(BY_ANGLE, values) * (1 - 8 * UNIT_ROUNDOFF)
@@ -153,45 +165,60 @@ class Lifetimes:
 
     def certified(self) -> torch.Tensor:
         """(T,) steps for which the certificate of each row holds, without a gap, up to HORIZON."""
-        length = self.head.visibility.length
-        steps = torch.zeros(length, dtype=torch.int64, device=self.query.device)
-        alive = torch.arange(length, device=self.query.device)
-        for step in range(1, min(HORIZON, length - 1) + 1):
-            alive = alive[alive + step < length]
-            alive = alive[self.holds(alive, step, self.angle)]
-            if not len(alive):
-                break
-            steps[alive] = step
-        return steps
-
-    def holds(self, rows: torch.Tensor, step: int, angle: torch.Tensor) -> torch.Tensor:
-        """(R,) bool: is the query `step` rows later within the angle, the top key in sight?"""
-        inside = self.turn(rows, step) < angle[rows]
+        rows = torch.arange(len(self.query), device=self.query.device)
+        later = rows[:, None] + torch.arange(1, HORIZON + 1, device=rows.device)
+        inside = (self.turns < self.angle[:, None]) & (later < len(rows))
         if self.head.visibility.window is not None:
-            inside &= self.top[rows] > rows + step - self.head.visibility.window
+            inside &= self.top[:, None] > later - self.head.visibility.window
+        return _first(~inside)
+
+    def holds(self, step: int, angle: torch.Tensor) -> torch.Tensor:
+        """(T,) bool: is the query `step` rows later within the angle, the top key in sight?
+
+        It means nothing where there is no such row.
+        """
+        inside = self.turn(slice(None), step) < angle
+        if self.head.visibility.window is not None:
+            later = torch.arange(step, len(inside) + step, device=inside.device)
+            inside &= self.top > later - self.head.visibility.window
         return inside
 
-    def turn(self, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """(R,) radians, no less than the angle from q_t to q_{t + step} after RoPE.
+    @cached_property
+    def turns(self) -> torch.Tensor:
+        """(T, HORIZON) radians, no less than the angle from q_t to q_{t + step} after RoPE.
 
-        pi, the most there is, from or to a zero query.
+        Steps count from 1. pi, the most there is, from or to a zero query or none.
         """
-        later = rows + step
-        chord = torch.linalg.vector_norm(self.directions[later] - self.directions[rows], dim=-1)
+        size, device = self.query.shape[1], self.query.device
+        ends = 0, 0, 0, HORIZON
+        # Row t is q_t and the HORIZON directions behind it: a view, of which no copy is made.
+        after = torch.nn.functional.pad(self.directions, ends).unfold(0, HORIZON + 1, 1).mT
+        rows = max(CHORDS[device.type != "cpu"] // (HORIZON * size), 1)
+        chord = torch.cat(
+            [
+                torch.linalg.vector_norm(part[:, 1:] - part[:, :1], dim=-1)
+                for part in after.split(rows)
+            ]
+        )
         # A direction is off by its norm's (d / 2 + 2) units in the last place and a division's
         # one, relative to itself: two by less than (d + 8), and so is their distance. The
         # distance's own rounding is relative to it, and it is at most 2.
-        units = (self.query.shape[1] + 8) * UNIT_ROUNDOFF
+        units = (size + 8) * UNIT_ROUNDOFF
         values = {"query_step": chord * (1 + units) + units, "query_norm_max": 1.0}
         turn = 2 * evaluate(QUERY_ANGLE, values) * (1 + 8 * UNIT_ROUNDOFF)
-        return torch.where(self.directed[later] & self.directed[rows], turn, math.pi)
+        directed = torch.nn.functional.pad(self.directed, (0, HORIZON)).unfold(0, HORIZON + 1, 1)
+        return torch.where(directed[:, 1:] & directed[:, :1], turn, math.pi)
 
-    def move(self, rows: torch.Tensor, step: int) -> torch.Tensor:
-        """(R,) no less than |q_{t + step} - q_t| after RoPE."""
+    def turn(self, rows: torch.Tensor | slice, step: int) -> torch.Tensor:
+        """(R,) radians, no less than the angle from q_t to q_{t + step}, a step up to HORIZON."""
+        return self.turns[rows, step - 1]
+
+    def move(self, step: int) -> torch.Tensor:
+        """(T,) no less than |q_{t + step} - q_t| after RoPE, 0 where there is no such row."""
         rounding = 1 + (self.query.shape[1] + 8) * UNIT_ROUNDOFF
-        return (
-            torch.linalg.vector_norm(self.query[rows + step] - self.query[rows], dim=-1) * rounding
-        )
+        length = max(len(self.query) - step, 0)
+        moved = torch.linalg.vector_norm(self.query[step:] - self.query[:length], dim=-1)
+        return torch.nn.functional.pad(moved * rounding, (0, len(self.query) - length))
 
     def observed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(T,) each: steps until a key of the row itself overtakes, and until any key does."""
@@ -204,13 +231,13 @@ class Lifetimes:
 
     def summary(self) -> dict[str, Any] | None:
         """The "lifetime" of a head in check.json; None if no row can be followed for HORIZON."""
-        index = torch.nonzero(followed(self.head.visibility, HORIZON))[:, 0]
-        if not len(index):
+        rows = followed(self.head.visibility, HORIZON).numpy()
+        if not rows.any():
             return None
-        index = index.to(self.query.device)
-        steps = [each[index] for each in (self.certified(), *self.observed())]
-        numbers = [*(each.double() for each in steps), self.angle[index], self.turn(index, 1)]
-        certified, old, every, angle, turn = to_numpy(torch.stack(numbers))
+        steps = [each.double() for each in (self.certified(), *self.observed())]
+        # Read in one go: a GPU is waited for only once.
+        numbers = to_numpy(torch.stack([*steps, self.angle, self.turn(slice(None), 1)]))
+        certified, old, every, angle, turn = numbers[:, rows]
         return {
             "rows": len(certified),
             "certified": _spread(certified),

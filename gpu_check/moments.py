@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu_check.heads import Subject
 from gpu_check.results import HeadResult
+from gpu_check.vectors import Subject
 from tappa_theory.app.files import atomic_path
 from tappa_theory.arrays import to_numpy
 from tappa_theory.rope import Rope

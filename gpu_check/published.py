@@ -20,6 +20,8 @@ ANGLE_ROUNDING = 2.0**-50
 
 Counter = Callable[[torch.Tensor, slice, slice, torch.Tensor], int]
 """(|logit differences| of a tile, its rows, its columns, scratch) -> violations of the form."""
+Slack = Callable[[torch.Tensor, slice, slice, torch.Tensor], torch.Tensor]
+"""The same -> (R, C) by how much the form exceeds them: at least 0 where none is violated."""
 Limit = Callable[[slice, slice, torch.Tensor], torch.Tensor]
 """(rows of a tile, its columns, scratch) -> what the form allows there."""
 
@@ -37,10 +39,11 @@ def published_form(
         return None
     features = published_features(claim, values)
     limit = _by_norms(form, claim.shift, check) if features is None else _by_features(*features)
+    slack_of = _slack(limit)
     query_error, key_error = error
 
     def count(observed: torch.Tensor, rows: slice, columns: slice, buffer: torch.Tensor) -> int:
-        slack = limit(rows, columns, buffer).mul_(1 + PUBLISHED_MARGIN).sub_(observed)
+        slack = slack_of(observed, rows, columns, buffer)
         if float(slack.min()) >= 0:
             return 0
         # What rounding alone can exceed is no violation of the form.
@@ -48,6 +51,22 @@ def published_form(
         return int(torch.count_nonzero(slack < -rounding))
 
     return count
+
+
+def _slack(limit: Limit) -> Slack:
+    """What the form allows of the pairs of a tile, and a margin, less what was observed."""
+
+    def slack(
+        observed: torch.Tensor, rows: slice, columns: slice, buffer: torch.Tensor
+    ) -> torch.Tensor:
+        return limit(rows, columns, buffer).mul_(1 + PUBLISHED_MARGIN).sub_(observed)
+
+    return slack
+
+
+def slack_by_norms(claim: Any, check: Any) -> Slack:
+    """The slack of a form that `published_features` finds to be no sum over channels."""
+    return _slack(_by_norms(claim.theorem.published, claim.shift, check))
 
 
 def published_features(
@@ -100,10 +119,18 @@ def count_steps(
 
     Steps from or to a zero channel are no instances: they have no angle.
     """
+    moving, violated = step_counts(form, values, visibility)
+    return int(moving), int(violated)
+
+
+def step_counts(
+    form: PublishedForm, values: Mapping[str, Any], visibility: Visibility
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count_steps` of each of (...) heads, whose z and z_s are (..., T - 1, M)."""
     moving = (values["z"].abs() > 0) & (values["z_s"].abs() > 0)
     if visibility.valid is not None:
         valid = visibility.valid.to(moving.device)
         moving &= (valid[:-1] & valid[1:])[:, None]
     observed, limit = evaluate(form.observed, values), evaluate(form.bound, values)
     violated = moving & (observed > limit * (1 + PUBLISHED_MARGIN) + ANGLE_ROUNDING)
-    return int(torch.count_nonzero(moving)), int(torch.count_nonzero(violated))
+    return moving.sum(dim=(-2, -1)), violated.sum(dim=(-2, -1))

@@ -96,24 +96,34 @@ class Reuse:
 
     def summary(self) -> dict[str, Any] | None:
         """The "reuse" of a head in check.json, by horizon; None if there is no row to follow."""
+        rows = [followed(self.head.visibility, step).numpy() for step in HORIZONS]
+        if not any(each.any() for each in rows):
+            return None
+        numbers = self._numbers()
+        # Read in one go: a GPU is waited for only once.
+        table = to_numpy(torch.stack([each.double() for each in numbers.values()]))
         found = {}
         for place, step in enumerate(HORIZONS):
-            rows = followed(self.head.visibility, step).to(self.key.device)
-            rows &= torch.isfinite(self.measured[place][:3]).all(dim=0)
-            index = torch.nonzero(rows)[:, 0]
-            if len(index):
-                found[str(step)] = self._at(place, step, index)
+            columns = dict(zip(numbers, table[:, place], strict=True))
+            finite = [
+                np.isfinite(columns[name]) for name in ("discarded", "observed", "oscillation")
+            ]
+            kept = rows[place] & np.logical_and.reduce(finite)
+            if kept.any():
+                found[str(step)] = _means({name: each[kept] for name, each in columns.items()})
         return found or None
 
-    def _at(self, place: int, step: int, rows: torch.Tensor) -> dict[str, Any]:
-        discarded, observed, oscillation, ahead = self.measured[place][:, rows]
-        on_top = self.lifetimes.holds(rows, step, self.lifetimes.angle_discarded)
-        limit = self._oscillation(step, rows)
-        measured, a_priori = mass_later(discarded, oscillation), mass_later(discarded, limit)
+    def _numbers(self) -> dict[str, torch.Tensor]:
+        """(HORIZONS, T) each; without meaning for rows that are not followed."""
+        discarded, observed, oscillation, ahead = self.measured.unbind(1)
+        lives = self.lifetimes
+        on_top = torch.stack([lives.holds(step, lives.angle_discarded) for step in HORIZONS])
+        limit = self._oscillation()
+        measured, a_priori = mass_later(discarded, torch.stack([oscillation, limit]))
         # Each mass errs by its sum's roundings and four logits' errors, relative to itself.
-        slack = 8 * self.lifetimes.error + 8 * len(self.key) * UNIT_ROUNDOFF
+        slack = 8 * lives.error + 8 * len(self.key) * UNIT_ROUNDOFF
         leads = ahead >= 0
-        numbers = {
+        return {
             "discarded": discarded,
             "observed": observed,
             "measured": measured,
@@ -129,24 +139,15 @@ class Reuse:
             | (observed > a_priori * (1 + slack))
             | (on_top & ~leads),
         }
-        # Read in one go: a GPU is waited for only once.
-        table = to_numpy(torch.stack([each.double() for each in numbers.values()]))
-        columns = dict(zip(numbers, table, strict=True))
-        return {
-            "rows": len(rows),
-            **{name: float(column.mean()) for name, column in columns.items()},
-            "tightness": float(np.median(columns["tightness"])),
-            "broken": int(columns["broken"].sum()),
-        }
 
-    def _oscillation(self, step: int, rows: torch.Tensor) -> torch.Tensor:
-        """What the query's move over `step` rows allows the logit changes to differ by."""
-        move = self.lifetimes.move(rows, step)
+    def _oscillation(self) -> torch.Tensor:
+        """(HORIZONS, T) what the query's move allows the logit changes to differ by."""
+        move = torch.stack([self.lifetimes.move(step) for step in HORIZONS])
         values = {"lambda": self.head.scale, "query_move": move}
         if self.lifetimes.softcap is None:
-            return evaluate(BY_NORMS, values | {"key_distance": self._diameter()[rows]})
+            return evaluate(BY_NORMS, values | {"key_distance": self._diameter()})
         # A soft-cap keeps the size of a change, not what the changes of all keys have in common.
-        size = self.lifetimes.squares.sqrt().cummax(dim=0).values[rows]
+        size = self.lifetimes.squares.sqrt().cummax(dim=0).values
         return evaluate(
             OSCILLATION, {"bound_max": evaluate(BY_NORMS, values | {"key_distance": size})}
         )
@@ -158,6 +159,16 @@ class Reuse:
             return self.farthest.cummax(dim=0).values
         padded = torch.nn.functional.pad(self.farthest, (window - 1, 0))
         return padded.unfold(0, window, 1).amax(dim=1)
+
+
+def _means(columns: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What is told of some rows, by the numbers of each."""
+    return {
+        "rows": len(columns["discarded"]),
+        **{name: float(column.mean()) for name, column in columns.items()},
+        "tightness": float(np.median(columns["tightness"])),
+        "broken": int(columns["broken"].sum()),
+    }
 
 
 def _shares(

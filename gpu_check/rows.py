@@ -1,5 +1,7 @@
 """Which rows of a map are followed from step to step, and what rounding leaves of their logits."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -10,8 +12,12 @@ from tappa_theory.arrays import to_numpy
 from tappa_theory.rounding import UNIT_ROUNDOFF
 
 
+@lru_cache(maxsize=128)
 def followed(visibility: Visibility, steps: int) -> torch.Tensor:
-    """(T,) bool: observed rows whose next `steps` rows are tokens of the text, too."""
+    """(T,) bool, on the CPU: observed rows whose next `steps` rows are tokens of the text, too.
+
+    Not to be written to: all heads of a layer are given the same.
+    """
     length = visibility.length
     rows = torch.zeros(length, dtype=torch.bool)
     rows[patterns.observed_rows(length) : max(length - steps, 0)] = True
@@ -23,8 +29,9 @@ def followed(visibility: Visibility, steps: int) -> torch.Tensor:
     return rows
 
 
+@lru_cache(maxsize=128)
 def seen_keys(visibility: Visibility) -> np.ndarray:
-    """(T,) number of keys that each row sees, 0 on padding."""
+    """(T,) number of keys that each row sees, 0 on padding. Not to be written to."""
     length = visibility.length
     valid = np.ones(length, dtype=bool) if visibility.valid is None else to_numpy(visibility.valid)
     before = np.concatenate([[0], np.cumsum(valid)])
@@ -35,9 +42,11 @@ def seen_keys(visibility: Visibility) -> np.ndarray:
 
 def logit_error(head: Head, query: torch.Tensor, key: torch.Tensor) -> float:
     """`rounding.logit_error` for the longest query and the longest key of a head."""
-    norms = [float(torch.linalg.vector_norm(x, dim=-1).max()) for x in (query, key)]
+    # Read in one go: a GPU is waited for only once.
+    longest = torch.stack([torch.linalg.vector_norm(x, dim=-1).max() for x in (query, key)])
+    query_norm, key_norm = longest.tolist()
     angle = head.visibility.length * float(head.rope.frequencies.max())
-    return rounding.logit_error(head.z.shape[1], angle, head.scale * norms[0] * norms[1])
+    return rounding.logit_error(head.z.shape[1], angle, head.scale * query_norm * key_norm)
 
 
 def square_distances(

@@ -31,17 +31,20 @@ class Offsets:
 
     def pairs(self) -> int:
         """Number of the pairs."""
+        if self.row_counts is None or self.column_counts is None:
+            return self._at_least(self.low) - self._at_least(max(self.high, self.low))
         t = torch.arange(self.rows)
-        counted = torch.ones(self.columns, dtype=torch.int64)
-        if self.column_counts is not None:
-            counted = self.column_counts.cpu().to(torch.int64)
+        counted = self.column_counts.cpu().to(torch.int64)
         before = torch.nn.functional.pad(counted.cumsum(0), (1, 0))
         last = (t - self.low + 1).clamp(0, self.columns)
         first = torch.minimum((t - self.high + 1).clamp(0, self.columns), last)
-        seen = before[last] - before[first]
-        if self.row_counts is not None:
-            seen = seen * self.row_counts.cpu()
-        return int(seen.sum())
+        return int(((before[last] - before[first]) * self.row_counts.cpu()).sum())
+
+    def _at_least(self, distance: int) -> int:
+        """Number of pairs t - i >= distance, which is 0 or more."""
+        growing = min(max(self.rows - distance, 0), self.columns)
+        full = max(self.rows - distance - self.columns, 0)
+        return growing * (growing + 1) // 2 + full * self.columns
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,7 +108,13 @@ def best_lag(z: Array, valid: Array | None = None) -> int | None:
 
     None where T < 8, so that no lag is left to compare.
     """
+    lags = best_lags(z[None], valid)
+    return None if lags is None else int(lags[0])
+
+
+def best_lags(z: Array, valid: Array | None = None) -> np.ndarray | None:
+    """`best_lag` of (H, T, M) queries, (H,). Raises InputError if those of a head are all zero."""
     longest = z.shape[-2] // 4
     if longest < 2:
         return None
-    return 2 + int(to_numpy(all_lags(z, valid))[2 : longest + 1].argmax())
+    return 2 + to_numpy(all_lags(z, valid))[:, 2 : longest + 1].argmax(axis=-1)

@@ -71,32 +71,57 @@ def mean_query_map(
     return rows, softmax(raised, causal(rows, length, window))
 
 
+@dataclass(frozen=True)
+class Alike:
+    """How alike vectors of one head are, for `predict`: what many heads can be asked at once.
+
+    by_lag: (T,) similarity of the queries, after RoPE, by lag (`similarity.all_lags`). query, key:
+    adjacent similarity before RoPE, None where no two neighbours are nonzero.
+    """
+
+    by_lag: Array
+    query: float | None
+    key: float | None
+
+    @classmethod
+    def of(cls, z: Array, w: Array, rope: Rope) -> "Alike":
+        """From queries and keys before RoPE. Raises InputError if every query is zero."""
+        turned = rotate(z, rope, namespace(z, w).arange(z.shape[-2], device=z.device))
+        return cls(similarity.all_lags(turned), _adjacent(z), _adjacent(w))
+
+
 def predict(
-    z: Array, w: Array, rope: Rope, scale: float, k_similarity: float, window: int | None = None
+    z: Array,
+    w: Array,
+    rope: Rope,
+    scale: float,
+    k_similarity: float,
+    window: int | None = None,
+    alike: Alike | None = None,
 ) -> Prediction:
     """Predict one head's pattern from queries z and keys w, (T, M) channels before RoPE.
 
     k_similarity: all-pairs key similarity after RoPE (`similarity.all_pairs`). window: of a
-    sliding-window layer.
+    sliding-window layer. alike: of these queries and keys, where it is known already.
     Raises InputError if every query is zero.
     """
-    xp = namespace(z, w)
     rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
     columns = patterns.column_sums(attention, rows)
     flags = asarray_like(patterns.columns_of(columns, rows), columns)
     lines = patterns.read_lines(columns, patterns.offset_sums(attention, rows, flags), rows)
-    turned = rotate(z, rope, xp.arange(z.shape[-2], device=z.device))
-    lag, strength = patterns.season(similarity.all_lags(turned), _alike(z) * _alike(w))
+    alike = alike or Alike.of(z, w, rope)
+    both = max(alike.query or 0.0, 0.0) * max(alike.key or 0.0, 0.0)
+    lag, strength = patterns.season(alike.by_lag, both)
     season = strength * lines.rest
     return Prediction(patterns.classify(lines, season), lines, season, lag)
 
 
-def _alike(x: Array) -> float:
-    """Adjacent similarity, 0 where it is negative or no two neighbours are nonzero."""
+def _adjacent(x: Array) -> float | None:
+    """Adjacent similarity, None where no two neighbours are nonzero."""
     try:
-        return max(float(similarity.adjacent(x)), 0.0)
+        return float(similarity.adjacent(x))
     except InputError:
-        return 0.0
+        return None
 
 
 def predict_published(

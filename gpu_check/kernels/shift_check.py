@@ -5,6 +5,7 @@ keys (`gpu_check.shift_features`), and the kernel multiplies, compares, counts a
 numbers are written by one program in a fixed order: the same bits every run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,7 +118,7 @@ def _unpack(bins, packed, BINS: tl.constexpr):
 def _shift_check(
     heads, blocks, query_difference, query_bound, query_error, spread, row_counts,
     key_difference, key_bound, key_error, key_counts, sums, counts, histogram,
-    rows, rows_padded, columns, columns_padded, low, high, group, excess,
+    bands, rows_padded, columns_padded, group, excess,
     D: tl.constexpr, B: tl.constexpr, D_CHUNK: tl.constexpr, B_CHUNK: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, BINS: tl.constexpr,
     ALL_MASKED: tl.constexpr, WINDOW: tl.constexpr, SOME_COUNT: tl.constexpr,
@@ -127,6 +128,8 @@ def _shift_check(
     head = tl.load(heads + tl.program_id(0)).to(tl.int64)
     start = tl.load(blocks + tl.program_id(0)) * ROWS
     kv_head = head // group
+    rows, columns = tl.load(bands + head * 4), tl.load(bands + head * 4 + 1)
+    low, high = tl.load(bands + head * 4 + 2), tl.load(bands + head * 4 + 3)
     t = start + tl.arange(0, ROWS)
     query_difference += head * rows_padded * D
     query_bound += head * rows_padded * B
@@ -265,13 +268,28 @@ def shift_check(
     """
     _check(features, spread, offsets, dtype)
     screen = _Launch(features, spread, offsets, dtype, exceeded, tile)
-    heads, rows = spread.shape
-    blocks = -(-rows // screen.tile.rows)
-    last_first = torch.arange(blocks - 1, -1, -1)  # the longest first
-    found = screen.run(torch.arange(heads).repeat_interleave(blocks), last_first.repeat(heads))
+    found = screen.run(*screen.all_blocks())
     if dtype != torch.float64:
         _settle(found, _Launch(features, spread, offsets, torch.float64, exceeded, None))
     return found
+
+
+def shift_check_each(
+    features: ShiftFeatures,
+    spread: torch.Tensor,
+    offsets: Sequence[Offsets],
+    *,
+    exceeded: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`sums` and `counts` of `shift_check` in float64, each of H heads with a shift of its own.
+
+    offsets: of each head; where there is padding, all the same. spread and features are (H, R),
+    R the rows of any head or more; rows beyond those of a head are not counted. Nothing is read
+    from the device: `check_finite` tells whether the features were numbers.
+    """
+    launch = _Launch(features, spread, offsets, torch.float64, exceeded, None)
+    found = launch.run(*launch.all_blocks())
+    return found.sums, found.counts
 
 
 def _check(
@@ -285,6 +303,11 @@ def _check(
             f"features of {heads} heads x {rows} rows, spread {tuple(spread.shape)} and "
             f"{offsets.rows} rows to look at do not fit together; take all from one shift"
         )
+    check_finite(features)
+
+
+def check_finite(features: ShiftFeatures) -> None:
+    """Raise InputError for features that are not finite."""
     for name, error in (("query", features.query_error), ("key", features.key_error)):
         wrong = torch.nonzero(~torch.isfinite(error))
         if len(wrong):
@@ -319,12 +342,14 @@ class _Launch:
         self,
         features: ShiftFeatures,
         spread: torch.Tensor,
-        offsets: Offsets,
+        offsets: Offsets | Sequence[Offsets],
         dtype: torch.dtype,
         exceeded: bool,
         tile: Tile | None,
     ) -> None:
-        self.offsets, self.exceeded, self.group = offsets, exceeded, features.group
+        heads = len(spread)
+        self.offsets = [offsets] * heads if isinstance(offsets, Offsets) else list(offsets)
+        self.exceeded, self.group = exceeded, features.group
         wide, narrow = features.query_change.shape[-1], features.query_bound.shape[-1]
         self.chunks = _chunk(wide), _chunk(narrow)
         self.widths = tuple(
@@ -334,39 +359,55 @@ class _Launch:
         self.tile = tile or _fitting(sum(self.widths), dtype, spread.device)
         self.accumulator = torch.float32 if dtype == torch.bfloat16 else torch.float64
         query, key = sides(features, dtype)
-        self.unit = query.unit * key.unit.repeat_interleave(self.group)
+        self.unit = None
+        if query.unit is not None and key.unit is not None:
+            self.unit = query.unit * key.unit.repeat_interleave(self.group)
         parts = (
-            (features.query_change * query.unit[:, None, None], self.widths[0], dtype),
-            (features.query_bound * query.unit[:, None, None], self.widths[1], dtype),
+            (_times(features.query_change, query.unit), self.widths[0], dtype),
+            (_times(features.query_bound, query.unit), self.widths[1], dtype),
             (query.error, None, self.accumulator),
-            (spread * self.unit[:, None], None, self.accumulator),
+            (_times(spread, self.unit), None, self.accumulator),
         )
         self.queries = [_padded(x, self.tile.rows, width, kind) for x, width, kind in parts]
         parts = (
-            (features.key_change * key.unit[:, None, None], self.widths[0], dtype),
-            (features.key_bound * key.unit[:, None, None], self.widths[1], dtype),
+            (_times(features.key_change, key.unit), self.widths[0], dtype),
+            (_times(features.key_bound, key.unit), self.widths[1], dtype),
             (key.error, None, self.accumulator),
         )
         self.keys = [_padded(x, self.tile.columns, width, kind) for x, width, kind in parts]
-        self.some = offsets.row_counts is not None
+        one, device = self.offsets[0], spread.device
+        self.some = one.row_counts is not None
         self.counted = [self.queries[0]] * 2
-        if offsets.row_counts is not None and offsets.column_counts is not None:
-            device = spread.device
+        if one.row_counts is not None and one.column_counts is not None:
             self.counted = [
                 _padded(flags[None].to(device), size, None, torch.uint8)[0]
                 for flags, size in (
-                    (offsets.row_counts, self.tile.rows),
-                    (offsets.column_counts, self.tile.columns),
+                    (one.row_counts, self.tile.rows),
+                    (one.column_counts, self.tile.columns),
                 )
             ]
+        self.bands = torch.tensor(
+            [(each.rows, each.columns, each.low, each.high) for each in self.offsets],
+            dtype=torch.int32,
+            device=device,
+        )
+
+    def all_blocks(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(head, block of rows) of every program, the longest rows of a head first."""
+        blocks = [-(-each.rows // self.tile.rows) for each in self.offsets]
+        heads = torch.arange(len(blocks)).repeat_interleave(torch.tensor(blocks))
+        return heads, torch.cat([torch.arange(count - 1, -1, -1) for count in blocks])
 
     def run(self, heads: torch.Tensor, blocks: torch.Tensor) -> ShiftStatistics:
         """Launch one program for every (head, block of rows); the other rows stay unwritten."""
-        offsets, device = self.offsets, self.queries[0].device
+        device = self.queries[0].device
         count, padded = self.queries[0].shape[:2]
-        sums = torch.empty((count, padded, SUMS), dtype=torch.float64, device=device)
-        counts = torch.empty((count, padded, COUNTS), dtype=torch.int32, device=device)
-        bins = torch.empty((count, padded, BINS), dtype=torch.int32, device=device)
+        rows = max(each.rows for each in self.offsets)
+        # Heads of fewer rows leave some unwritten.
+        empty = torch.zeros if any(each.rows < rows for each in self.offsets) else torch.empty
+        sums = empty((count, padded, SUMS), dtype=torch.float64, device=device)
+        counts = empty((count, padded, COUNTS), dtype=torch.int32, device=device)
+        bins = empty((count, padded, BINS), dtype=torch.int32, device=device)
         _shift_check[(len(heads),)](
             heads.to(device, torch.int32),
             blocks.to(device, torch.int32),
@@ -377,12 +418,9 @@ class _Launch:
             sums,
             counts,
             bins,
-            offsets.rows,
+            self.bands,
             padded,
-            offsets.columns,
             self.keys[0].shape[1],
-            offsets.low,
-            offsets.high,
             self.group,
             _EXCESS,
             D=self.widths[0],
@@ -393,18 +431,24 @@ class _Launch:
             COLUMNS=self.tile.columns,
             BINS=BINS,
             ALL_MASKED=self.some,
-            WINDOW=offsets.high < offsets.rows,
+            WINDOW=any(each.high < each.rows for each in self.offsets),
             SOME_COUNT=self.some,
             EXCEEDED=self.exceeded,
             SMALLEST=SMALLEST[self.accumulator],
             num_warps=self.tile.warps,
             num_stages=self.tile.stages,
         )
-        sums, counts, bins = (x[:, : offsets.rows] for x in (sums, counts, bins))
-        # Ratios have no unit; the units are powers of two.
-        sums[..., :2] /= self.unit[:, None, None]
+        sums, counts, bins = (x[:, :rows] for x in (sums, counts, bins))
+        if self.unit is not None:
+            # Ratios have no unit; the units are powers of two.
+            sums[..., :2] /= self.unit[:, None, None]
         redone = torch.zeros(count, dtype=torch.int64, device=device)
-        return ShiftStatistics(offsets.pairs(), sums, counts, bins, redone)
+        return ShiftStatistics(self.offsets[0].pairs(), sums, counts, bins, redone)
+
+
+def _times(x: torch.Tensor, unit: torch.Tensor | None) -> torch.Tensor:
+    """(H, ...) numbers in the units of their heads."""
+    return x if unit is None else x * unit.view(-1, *[1] * (x.ndim - 1))
 
 
 def _chunk(width: int) -> int:
@@ -437,10 +481,10 @@ class Side:
     """The features of one side, queries or keys, as a dtype takes them.
 
     unit: (H,) power of two by which they are multiplied, so that the longest of a head is about 1
-    and nothing that matters underflows; 1 in float64. error: (H, T') part of the rounding error.
+    and nothing that matters underflows; None in float64. error: (H, T') part of the rounding error.
     """
 
-    unit: torch.Tensor
+    unit: torch.Tensor | None
     error: torch.Tensor
 
 
@@ -449,7 +493,7 @@ def _side(
 ) -> Side:
     """The product of both sides' errors bounds the error of bound - |change|."""
     if dtype == torch.float64:
-        return Side(torch.ones_like(error[:, 0]), error)
+        return Side(None, error)
     norms = torch.stack([torch.linalg.vector_norm(x, dim=-1) for x in (change, bound)])
     longest = norms.amax(dim=(0, 2))
     exponent = torch.ceil(torch.log2(torch.where(longest > 0, longest, 1.0)))
@@ -477,7 +521,9 @@ def _padded(x: torch.Tensor, size: int, width: int | None, dtype: torch.dtype) -
     shape = [x.shape[0], -(-x.shape[1] // size) * size, *x.shape[2:]]
     if width is not None:
         shape[-1] = width
-    full = torch.zeros(shape, dtype=dtype, device=x.device)
-    full[tuple(slice(length) for length in x.shape)] = x
+    full = x.contiguous()
+    if list(x.shape) != shape or x.dtype != dtype:
+        full = torch.zeros(shape, dtype=dtype, device=x.device)
+        full[tuple(slice(length) for length in x.shape)] = x
     # The interpreter multiplies no bfloat16; in float32 the products are as exact.
     return full.float() if dtype == torch.bfloat16 and full.device.type == "cpu" else full

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpu_check.layer_pairs import check_pairs, head_statistics
+from gpu_check import layer_pairs
+from gpu_check.layer_pairs import check_pairs, head_statistics, layer_statistics
 from gpu_check.pairs import Claim, Head, TiledCheck
 from gpu_check.spread import logit_spread
 from gpu_check.visibility import Visibility
+from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope, to_channels, unrotate
 from tappa_theory.theorems import THEOREMS
 
@@ -128,3 +130,75 @@ def test_equal_pairs_and_violations_reach_the_verdict(rope, device):
         expected = check.run([claim], spread)[0]
         assert int(counts.violations[index]) == expected.violations > 0
         assert int(counts.undecided[index]) == expected.undecided == 0
+
+
+COUNTED = (
+    "shift", "pairs", "violations", "undecided", "tight", "worst", "informative",
+    "published_checked", "published_violations",
+)  # fmt: skip
+SUMMED = ("sum_observed", "sum_bound", "sum_ratio", "max_ratio", "worst_observed", "worst_bound")
+
+
+@pytest.mark.parametrize(
+    "visibility",
+    [
+        Visibility(LENGTH),
+        Visibility(LENGTH, 31),
+        Visibility(LENGTH, None, torch.arange(LENGTH) > 3),
+    ],
+    ids=["causal", "window", "padded"],
+)
+@pytest.mark.parametrize("at_once", [2, 99])
+def test_heads_of_other_shifts_are_compared_together_as_each_alone(
+    at_once, visibility, rope, device, monkeypatch
+):
+    """Lags and spacings differ, one head makes fewer claims, and one has pairs that are tight."""
+    queries, keys = layer(device)
+    queries[2, 40:42] = 0.0
+    claims = [
+        (CLAIMS[0], CLAIMS[1], replace(CLAIMS[2], shift=(0, n), star=star), replace(
+            CLAIMS[3], shift=(lag, 0), star=star
+        ))
+        for lag, n, star in ((17, 9, 2), (5, 24, 1), (17, 3, 0))
+    ]  # fmt: skip
+    claims.append(claims[0][1:2])
+    checks, spreads, expected = [], [], []
+    for index, own in enumerate(claims):
+        check, spread = tiled(queries, keys, rope, visibility, index, 2)
+        expected.append(check.run(own, spread))
+        if device == "cuda":
+            exact = tuple(x.cuda() for x in check.head.exact)
+            z, w = check.head.z.cuda(), check.head.w.cuda()
+            check = TiledCheck(Head(z, w, rope, 0.25, visibility, exact))
+        checks.append(check)
+        spreads.append(spread.to(device))
+    assert expected[2][0].tight > 0
+    monkeypatch.setattr(layer_pairs, "FLOATS", at_once * 12 * checks[0].head.z.numel())
+    together = layer_statistics(checks, claims, spreads)
+    for found, ones in zip(together, expected, strict=True):
+        for counted, one in zip(found, ones, strict=True):
+            for name in COUNTED:
+                assert getattr(counted, name) == getattr(one, name), name
+            for name in SUMMED:
+                close = pytest.approx(getattr(one, name), rel=1e-11)
+                assert getattr(counted, name) == close, name
+
+
+def test_a_published_form_by_norms_is_counted_where_it_fails(rope, device):
+    queries, keys = layer(device)
+    whole = CLAIMS[1].theorem
+    smaller = replace(whole.published, bound=whole.published.bound / 40)
+    claim = replace(CLAIMS[1], theorem=replace(whole, published=smaller))
+    check, spread = tiled(queries, keys, rope, Visibility(LENGTH), 1, 2)
+    expected = check.run([claim], spread)[0]
+    assert 0 < (expected.published_violations or 0) < expected.pairs
+    found = head_statistics(check, [claim], spread)[0]
+    assert found.published_violations == expected.published_violations
+
+
+def test_a_head_too_large_to_be_compared_is_named(rope, device):
+    queries, keys = layer(device)
+    check, spread = tiled(queries, keys, rope, Visibility(LENGTH), 1, 2)
+    check.head.z[7, 2] = 1e200  # its square would overflow
+    with pytest.raises(InputError, match="query of head 0 at position 6 is not finite"):
+        head_statistics(check, CLAIMS[:1], spread)
