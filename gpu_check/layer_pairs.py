@@ -32,8 +32,10 @@ CANDIDATES = 4
 """Rows of a head in which the largest ratio is looked for again, in float64."""
 PUBLISHED_ROWS = 2048
 """Rows looked at together for a published form that is no sum of products."""
-FLOATS = 2**27
-"""float64 numbers that the features of some heads may hold at once, about: 1 GiB."""
+FLOATS = 2**30
+"""float64 numbers that the features of some heads may hold at once, about, where memory allows."""
+SHARE = 0.25
+"""Share of a device's free memory that these numbers may take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +84,19 @@ def check_pairs(
     """
     group = queries.shape[0] // keys.shape[0]
     # Features of both moves, changes and bounds: about six times the vectors in float64.
-    at_once = max(FLOATS // (6 * (group + 1) * keys[0].numel()), 1)
+    at_once = max(_floats(keys.device) // (6 * (group + 1) * keys[0].numel()), 1)
     parts = [
         _check_heads(q, k, rope, claims, scale, visibility, dtype)
         for q, k in zip(queries.split(at_once * group), keys.split(at_once), strict=True)
     ]
     return [_joined(claim_parts) for claim_parts in zip(*parts, strict=True)]
+
+
+def _floats(device: torch.device) -> int:
+    """FLOATS, or what fits into SHARE of the memory that is free."""
+    if device.type != "cuda":
+        return FLOATS
+    return min(FLOATS, int(SHARE * torch.cuda.mem_get_info(device)[0]) // 8)
 
 
 def _check_heads(
@@ -169,15 +178,15 @@ def layer_statistics(
         for place, claim in enumerate(own):
             together.setdefault(_sort(checks[head], claim), []).append((head, place))
     groups: list[tuple[_Group, list[PairStatistics]]] = []
-    held = 0
+    held, floats = 0, _floats(checks[0].head.z.device)
     for members in together.values():
         # Channels of both sides with those a shift on, and the features made of them.
         each = 12 * checks[members[0][0]].head.z.numel()
-        most = max(FLOATS // each, 1)
+        most = max(floats // each, 1)
         for start in range(0, len(members), most):
             part = members[start : start + most]
             held += each * len(part)
-            if held > FLOATS and groups:
+            if held > floats and groups:
                 _tell(groups)
                 groups, held = [], each * len(part)
             group = _Group([checks[h] for h, _ in part], [claims[h][p] for h, p in part])

@@ -8,7 +8,7 @@ import torch
 
 from gpu_check.visibility import Visibility
 
-ROWS = 256
+ROWS = 1024
 """Rows of a block."""
 
 

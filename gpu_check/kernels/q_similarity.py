@@ -31,8 +31,8 @@ class Tuning:
     registers: int | None = None
 
 
-PLAIN = Tuning(streams=8, warps=4, unroll=4, steps=256, programs=1024, registers=64)
-HALF = Tuning(streams=8, warps=4, unroll=2, steps=256, programs=768, registers=80)
+PLAIN = Tuning(streams=8, warps=4, unroll=8, steps=256, programs=768, registers=80)
+HALF = Tuning(streams=16, warps=4, unroll=2, steps=256, programs=512, registers=128)
 INTERLEAVED = Tuning(streams=8, warps=4, unroll=4, steps=256, programs=768, registers=80)
 PARTIAL = Tuning(streams=8, warps=4, unroll=2, steps=256, programs=512, registers=128)
 

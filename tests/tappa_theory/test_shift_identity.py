@@ -173,3 +173,38 @@ def test_the_bound_is_its_three_terms_and_a_diagonal_needs_no_rotation():
     for steps in (1, 7):
         assert sp.expand(bound_at((steps, steps)) - QUERY_DRIFT - KEY_DRIFT) == 0
     assert bound_at((1, 0)) != bound_at((0, 0))
+
+
+def test_the_change_by_its_moves_is_the_difference_of_two_logits():
+    moves = {identity.dz: identity.z_s - identity.z, identity.dw: identity.w_u - identity.w}
+    difference = identity.LOGIT_CHANGE.subs(moves) - (identity.SHIFTED_LOGIT - identity.LOGIT)
+    real = {
+        symbol: sp.Symbol(f"a_{symbol}", real=True) + sp.I * sp.Symbol(f"b_{symbol}", real=True)
+        for symbol in (identity.z, identity.z_s, identity.w, identity.w_u)
+    }
+    assert sp.simplify(sp.expand_complex(sp.expand(difference.subs(real)))) == 0
+
+
+@pytest.mark.parametrize("shift", [(1, 0), (0, 3), (1, 1), (5, 2), (0, 0)])
+def test_what_is_not_moved_is_written_as_itself(shift):
+    change = identity.features_at(shift, identity.LOGIT_CHANGE)
+    assert (identity.z_s in change.free_symbols) is False  # by its move alone
+    assert (identity.dz in change.free_symbols) is (shift[0] > 0)
+    assert (identity.w_u in change.free_symbols) is (shift[0] > 0 and shift[1] > 0)
+    moves = {identity.dz: identity.z_s - identity.z, identity.dw: identity.w_u - identity.w}
+    still = ({} if shift[0] else {identity.z_s: identity.z}) | (
+        {} if shift[1] else {identity.w_u: identity.w}
+    )
+    exact = identity.SHIFT_DIFFERENCE.subs(
+        {identity.s: shift[0], identity.u: shift[1], **still}, simultaneous=True
+    )
+    numbers = {
+        identity.z: 1 - 2 * sp.I,
+        identity.z_s: 3 + sp.I,
+        identity.w: 2 + 5 * sp.I,
+        identity.w_u: -1 + sp.I,
+    }
+    numbers |= {identity.theta: 0.7, identity.lam: 1.3}
+    numbers |= {identity.t: 11, identity.i: 4}
+    values = [sp.N(each.subs(moves).subs(numbers)) for each in (change, exact)]
+    assert abs(values[0] - values[1]) < 1e-12
