@@ -4,7 +4,6 @@ import argparse
 import platform
 import sys
 from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +102,7 @@ def draw(rows: list[Row], fitted: dict[str, float], path: Path, told: str) -> No
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 2 without a CUDA device."""
+    """Exit code 1 if a part failed, 2 without a CUDA device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("tappa-out/gpu"))
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
@@ -116,10 +115,16 @@ def main(arguments: list[str] | None = None) -> int:
     limits = ceilings.rows()
     speeds = ceilings.ceilings(limits)
     rows = list(limits)
-    for row in chain.from_iterable(PARTS[name]() for name in given.parts or PARTS):
-        rows.append(with_share(row, speeds))
-        # what was measured is kept, whatever happens next
-        write_rows(given.out / "benchmark.csv", rows, told)
+    failed = []
+    for name in given.parts or PARTS:
+        try:
+            for row in PARTS[name]():
+                rows.append(with_share(row, speeds))
+                # what was measured is kept, whatever happens next
+                write_rows(given.out / "benchmark.csv", rows, told)
+        except Exception:
+            failed.append(name)
+            console.print_exception(max_frames=4)
     line = ", ".join(f"{name} {value}" for name, value in told.items())
     fitted = slopes(rows)
     if fitted:
@@ -131,7 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
         + ", ".join(f"{k}: time ~ T^{s:.2f} (theory {THEORY[k]})" for k, s in fitted.items())
     )
     console.print(line)
-    return 0
+    if failed:
+        console.print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
