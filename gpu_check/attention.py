@@ -89,6 +89,11 @@ class Block:
         return self.first + len(self.rows)
 
 
+def fused(numbers: torch.Tensor) -> bool:
+    """Whether kernels take the place of many passes over the numbers: on a CUDA device."""
+    return numbers.device.type == "cuda"
+
+
 def rows_of_block(length: int, device: torch.device) -> int:
     """Rows of a block of a text of that length."""
     if device.type == "cpu":
@@ -157,8 +162,9 @@ def observe(
     steps = _Steps(visibility)
     for block in blocks:
         new = block.repeating(0)
-        row_std[new.first : new.stop] = _row_std(new)
-        steps.add(block.repeating(1))
+        spread, change = _rows_and_steps(block.repeating(1), steps.shrinking)
+        row_std[new.first : new.stop] = spread
+        steps.add(block.repeating(1), change)
         for watch in watchers:
             watch(block)
         part = _observed_part(new, rows)
@@ -186,6 +192,28 @@ def observe(
         key_metric=key_metric,
         oscillation=oscillation,
     )
+
+
+def _rows_and_steps(block: Block, shrinking: bool) -> tuple[torch.Tensor, drift.StepChange]:
+    """The standard deviation of the logits of each row but the repeated ones; all its steps.
+
+    shrinking: whether a row may not see what the one before saw.
+    """
+    if fused(block.logits):
+        from gpu_check.kernels.row_steps import row_steps
+
+        found = row_steps(block.logits, block.attention, block.first)
+        change = drift.change_of_sums(
+            found.largest, found.smallest, found.exponentials, found.variance
+        )
+        return found.std[block.repeated :], change
+    attention = block.attention[:-1]
+    if shrinking:
+        attention = attention * (block.visible[:-1] & block.visible[1:])
+        total = attention.sum(dim=1, keepdim=True)
+        attention = attention / torch.where(total > 0, total, 1.0)
+    change = drift.step_change(block.logits[1:] - block.logits[:-1], attention)
+    return _row_std(block.repeating(0)), change
 
 
 def _row_std(block: Block) -> torch.Tensor:
@@ -246,15 +274,9 @@ class _Steps:
         self.recall: list[torch.Tensor] = []
         self.change: list[torch.Tensor] = []
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Block, change: drift.StepChange) -> None:
         if len(block.rows) < 2:
             return
-        attention = block.attention[:-1]
-        if self.shrinking:
-            attention = attention * (block.visible[:-1] & block.visible[1:])
-            total = attention.sum(dim=1, keepdim=True)
-            attention = attention / torch.where(total > 0, total, 1.0)
-        change = drift.step_change(block.logits[1:] - block.logits[:-1], attention)
         self.change.append(torch.stack([change.divergence, change.key_metric, change.oscillation]))
         recall = torch.full_like(change.divergence, torch.nan)
         if block.attention.shape[1] > TOP:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from gpu_check import divergence
 from gpu_check.attention import Attention, observe
@@ -225,7 +225,18 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float | None:
     """Spearman's rank correlation, None where it is undefined."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    return float(spearmanr(x, y).statistic)
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
+
+
+def _ranks(numbers: np.ndarray) -> np.ndarray:
+    """From 1 on; equal numbers share the mean of theirs."""
+    order = np.argsort(numbers)
+    ordered = numbers[order]
+    if not (ordered[1:] > ordered[:-1]).all():
+        return rankdata(numbers)
+    ranks = np.empty(len(numbers))
+    ranks[order] = np.arange(1.0, len(numbers) + 1)
+    return ranks
 
 
 def _claim(name: str, head: Head, energy: ChannelEnergy | None, found: int | None) -> Claim | str:

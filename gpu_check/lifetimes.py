@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu_check.attention import Block
+from gpu_check.attention import Block, fused
 from gpu_check.pairs import SMALLEST, Head
 from gpu_check.rows import followed, logit_error, seen_keys, square_distances
 from tappa_theory.arrays import to_numpy
@@ -61,7 +61,9 @@ class Lifetimes:
         # Of row r and step s: whether the top key of row r - s has been overtaken in row r.
         self.by_old = torch.zeros(shape, dtype=torch.bool, device=device)
         self.by_any = torch.zeros(shape, dtype=torch.bool, device=device)
-        # Of the last block: 1 where a key is discarded, else 0, and 0 or -inf. Sums and
+        # Of the last block: the attention from which a key is kept.
+        self.threshold = self.squares
+        # Where no kernel does it: 1 where a key is discarded, else 0, and 0 or -inf. Sums and
         # maxima by factors and terms take a tenth of the time of a choice by a mask.
         self.gone = self.lost = self.squares
 
@@ -81,11 +83,27 @@ class Lifetimes:
         # to a norm that may be another: 2 e |q'|, where here it is 2 e |q| <= 2 error. With the
         # exact lead, less by 4 error below, as lambda |q||d| sin(b), and b' from the rest, a turn
         # below b' leaves lambda |q'||d| sin(b - b') >= lambda |q'||d| (sin b - sin b') >= 2 e |q'|.
-        margin = (highest[:, None] - 4 * self.error - seen).clamp_(min=0)
+        level = highest - 4 * self.error
+        self.threshold = self._threshold(block)
+        if fused(seen):
+            from gpu_check.kernels.least_leads import least_leads
+
+            self.leads[:, own] = least_leads(
+                seen,
+                block.attention,
+                self._squares(top, width),
+                levels=level,
+                top=top,
+                thresholds=self.threshold,
+                first=block.first,
+                smallest=SMALLEST,
+            )
+            return
+        margin = (level[:, None] - seen).clamp_(min=0)
         ratio = margin.square_().mul_(self._nearness(top, width))
         ratio.scatter_(1, top[:, None], torch.inf)
         self.leads[0, own] = ratio.amin(dim=1)
-        discarded = block.attention < self._threshold(block)[:, None]
+        discarded = block.attention < self.threshold[:, None]
         discarded[:, start:] &= block.visible
         self.gone = discarded.to(torch.float64)
         self.lost = no_key(self.gone)
@@ -93,20 +111,20 @@ class Lifetimes:
 
     def _nearness(self, top: torch.Tensor, width: int) -> torch.Tensor:
         """(R, W): 1 over the squared distance of each row's top key, (R,), to every key."""
-        place = None
-        if top.device.type == "cpu":
-            # Most rows share their top key with others. A GPU would be waited for to tell.
-            top, place = top.unique(return_inverse=True)
-        squares = square_distances(
+        # Most rows share their top key with others.
+        top, place = top.unique(return_inverse=True)
+        return self._squares(top, width).clamp_(min=SMALLEST).reciprocal_()[place]
+
+    def _squares(self, top: torch.Tensor, width: int) -> torch.Tensor:
+        """(R, W): `square_distances` of the keys `top`, (R,), to every key."""
+        return square_distances(
             self.key[top], self.key[:width], self.squares[top], self.squares[:width]
         )
-        near = squares.clamp_(min=SMALLEST).reciprocal_()
-        return near if place is None else near[place]
 
     def _threshold(self, block: Block) -> torch.Tensor:
         """(R,) attention from which a key of the row is kept."""
         counts, attention = self.kept[block.first : block.stop], block.attention
-        if attention.device.type == "cuda":
+        if fused(attention):
             from gpu_check.kernels.kth_largest import LARGEST, kth_largest
 
             if attention.shape[1] <= LARGEST:
@@ -238,11 +256,10 @@ class Lifetimes:
         # Read in one go: a GPU is waited for only once.
         numbers = to_numpy(torch.stack([*steps, self.angle, self.turn(slice(None), 1)]))
         certified, old, every, angle, turn = numbers[:, rows]
+        spreads = _spreads(np.stack([certified, old, every]))
         return {
             "rows": len(certified),
-            "certified": _spread(certified),
-            "observed_old": _spread(old),
-            "observed": _spread(every),
+            **dict(zip(("certified", "observed_old", "observed"), spreads, strict=True)),
             "certified_share": float((certified >= 1).mean()),
             "broken": int(np.count_nonzero(certified > old)),
             "angle": _finite_median(angle),
@@ -262,14 +279,11 @@ def _first(flags: torch.Tensor) -> torch.Tensor:
     return torch.where(flags.any(dim=1), first, HORIZON)
 
 
-def _spread(steps: np.ndarray) -> dict[str, float]:
-    low, median, high = np.quantile(steps, (0.1, 0.5, 0.9))
-    return {
-        "mean": float(steps.mean()),
-        "median": float(median),
-        "low": float(low),
-        "high": float(high),
-    }
+def _spreads(steps: np.ndarray) -> list[dict[str, float]]:
+    """What is told of each row of steps (N, n)."""
+    low, median, high = np.quantile(steps, (0.1, 0.5, 0.9), axis=1).tolist()
+    columns = zip(steps.mean(axis=1).tolist(), median, low, high, strict=True)
+    return [dict(zip(("mean", "median", "low", "high"), each, strict=True)) for each in columns]
 
 
 def _finite_median(numbers: np.ndarray) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu_check.attention import REPEATED, Block
+from gpu_check.attention import REPEATED, Block, fused
 from gpu_check.lifetimes import Lifetimes
 from gpu_check.rows import followed, square_distances
 from tappa_theory.arrays import to_numpy
@@ -23,6 +23,8 @@ from tappa_theory.theorems.lifetime import BY_NORMS
 
 HORIZONS = (1, 4, REPEATED)
 """Steps after which the discarded keys are looked at again."""
+NEEDED = "discarded", "observed", "oscillation"
+"""Numbers without which nothing is told of a row."""
 INFORMATIVE = 0.5
 """A certificate below this says that most of the attention is still on kept keys."""
 
@@ -50,11 +52,20 @@ class Reuse:
             self._add_distances(block, visible)
         if block.stop <= self.lifetimes.first:
             return
-        masses = _shares(block.attention, self.lifetimes.gone, block.start, visible)
+        masses = None
+        if not fused(block.logits):
+            masses = _shares(block.attention, self.lifetimes.gone, block.start, visible)
         for place, step in enumerate(HORIZONS):
             first = max(block.repeated - step, 0)
-            if first + step < len(block.rows):
-                self._compare(place, block, visible, masses, first)
+            if first + step >= len(block.rows):
+                continue
+            rows = slice(block.first + first, block.stop - step)
+            if masses is None:
+                found = self._compared(step, block, first)
+            else:
+                found = self._compare(step, block, visible, masses, first)
+            # Rows without a common key give 0/0, which is left out at the end.
+            self.measured[place][:, rows] = torch.stack(found)
 
     def _add_distances(self, block: Block, visible: torch.Tensor) -> None:
         """The farthest key that each key sees behind it."""
@@ -64,14 +75,36 @@ class Reuse:
         apart[:, block.start :] *= visible[block.repeated :]
         self.farthest[new] = apart.amax(dim=1).clamp_(min=0).sqrt_()
 
+    def _compared(self, step: int, block: Block, first: int) -> tuple[torch.Tensor, ...]:
+        """`_compare` by a kernel."""
+        from gpu_check.kernels.later_rows import later_rows
+
+        lives = self.lifetimes
+        found = later_rows(
+            block.logits,
+            block.attention,
+            lives.threshold,
+            first=block.first,
+            begin=first,
+            step=step,
+        )
+        top = lives.top[block.first + first : block.stop - step]
+        own = block.logits[first + step :].gather(1, top[:, None])[:, 0]
+        return (
+            found.early_gone / found.early,
+            found.late_gone / found.late,
+            found.highest - found.lowest,
+            own - found.rival,
+        )
+
     def _compare(
-        self, place: int, block: Block, visible: torch.Tensor, masses: torch.Tensor, first: int
-    ) -> None:
-        """Note what each row of a block, from `first` on, shows of its keys some rows later.
+        self, step: int, block: Block, visible: torch.Tensor, masses: torch.Tensor, first: int
+    ) -> tuple[torch.Tensor, ...]:
+        """What each row of a block, from `first` on, shows of its keys `step` rows later.
 
         visible: of the block, as a factor. masses: (R,) of the keys discarded at each row.
         """
-        step, start = HORIZONS[place], block.start
+        start = block.start
         early, late = slice(first, len(block.rows) - step), slice(first + step, len(block.rows))
         gone, lost = self.lifetimes.gone[early], self.lifetimes.lost[early]
         logits, attention, seen = block.logits[late], block.attention[late], visible[early]
@@ -91,8 +124,7 @@ class Reuse:
         change[:, start:].masked_fill_(apart, torch.inf)
         oscillation = highest - change.amin(dim=1)
         later = _shares(attention, gone, start, seen, out=work)
-        # Rows without a common key give 0/0, which is left out at the end.
-        self.measured[place][:, rows] = torch.stack([discarded, later, oscillation, ahead])
+        return discarded, later, oscillation, ahead
 
     def summary(self) -> dict[str, Any] | None:
         """The "reuse" of a head in check.json, by horizon; None if there is no row to follow."""
@@ -104,13 +136,11 @@ class Reuse:
         table = to_numpy(torch.stack([each.double() for each in numbers.values()]))
         found = {}
         for place, step in enumerate(HORIZONS):
-            columns = dict(zip(numbers, table[:, place], strict=True))
-            finite = [
-                np.isfinite(columns[name]) for name in ("discarded", "observed", "oscillation")
-            ]
-            kept = rows[place] & np.logical_and.reduce(finite)
-            if kept.any():
-                found[str(step)] = _means({name: each[kept] for name, each in columns.items()})
+            columns = table[:, place, rows[place]]
+            needed = [list(numbers).index(name) for name in NEEDED]
+            columns = columns[:, np.isfinite(columns[needed]).all(axis=0)]
+            if columns.size:
+                found[str(step)] = _means(dict(zip(numbers, columns, strict=True)))
         return found or None
 
     def _numbers(self) -> dict[str, torch.Tensor]:
@@ -163,9 +193,10 @@ class Reuse:
 
 def _means(columns: dict[str, np.ndarray]) -> dict[str, Any]:
     """What is told of some rows, by the numbers of each."""
+    means = np.stack(list(columns.values())).mean(axis=1).tolist()
     return {
         "rows": len(columns["discarded"]),
-        **{name: float(column.mean()) for name, column in columns.items()},
+        **dict(zip(columns, means, strict=True)),
         "tightness": float(np.median(columns["tightness"])),
         "broken": int(columns["broken"].sum()),
     }

@@ -55,12 +55,26 @@ def step_change(difference: Array, attention: Array) -> StepChange:
     weighted = attention * centred
     # exp must not overflow: the largest value is taken out first.
     rest = xp.sum(attention * xp.exp(centred - largest[..., None]), axis=-1)
-    some = rest > 0
-    divergence = largest + xp.log(xp.where(some, rest, xp.ones_like(rest)))
+    return change_of_sums(
+        largest, xp.min(centred, axis=-1), rest, xp.sum(weighted * centred, axis=-1)
+    )
+
+
+def change_of_sums(
+    largest: Array, smallest: Array, exponentials: Array, variance: Array
+) -> StepChange:
+    """`step_change` from sums and extremes over the keys with attention, (...) each.
+
+    Of the centred changes C = D - E_P D: the largest, the smallest, E_P e^(C - largest) and
+    E_P C^2; all are 0 where no key has attention.
+    """
+    xp = namespace(largest, smallest, exponentials, variance)
+    some = exponentials > 0
+    divergence = largest + xp.log(xp.where(some, exponentials, xp.ones_like(exponentials)))
     return StepChange(
-        divergence=xp.clip(xp.where(some, divergence, xp.zeros_like(rest)), 0, None),
-        key_metric=0.5 * xp.sum(weighted * centred, axis=-1),
-        oscillation=largest - xp.min(centred, axis=-1),
+        divergence=xp.clip(xp.where(some, divergence, xp.zeros_like(divergence)), 0, None),
+        key_metric=0.5 * variance,
+        oscillation=largest - smallest,
     )
 
 

@@ -1,0 +1,116 @@
+"""Sums and extremes of every step from one row of attention to the next, and the spread of rows.
+
+No formula of a step stands here: `tappa_theory.drift.change_of_sums` makes it of these numbers.
+One program walks the keys of one row twice: for means and extremes, then for what is centred.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+from tappa_theory.errors import InputError
+
+KEYS, WARPS = 512, 4
+"""Keys of a row that a program loads together, and its warps."""
+NUMBERS = 5
+"""That a program finds of its row."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowSteps:
+    """std: (R,) of the logits that a row sees, 0 where it sees none. Of the steps (R - 1,) each,
+    over the keys of the earlier row with attention that the later one sees, too: the arguments of
+    `tappa_theory.drift.change_of_sums`."""
+
+    std: torch.Tensor
+    largest: torch.Tensor
+    smallest: torch.Tensor
+    exponentials: torch.Tensor
+    variance: torch.Tensor
+
+
+@triton.jit
+def _step(logits, attention, place, i, stop, width, later):
+    """Logits of a row, which of its keys count in the step, their attention and logit change."""
+    own = tl.load(logits + place + i, mask=i < stop, other=float("-inf"))
+    following = tl.load(logits + place + width + i, mask=(i < stop) & later, other=float("-inf"))
+    weight = tl.load(attention + place + i, mask=i < stop, other=0.0)
+    shared = (weight > 0) & (following > float("-inf"))
+    change = tl.where(shared, following, 0.0) - tl.where(shared, own, 0.0)
+    return own, shared, tl.where(shared, weight, 0.0), change
+
+
+# One version for every width, position and alignment: what warm_up compiles serves every text.
+@triton.jit(
+    do_not_specialize=["rows", "width", "first"],
+    do_not_specialize_on_alignment=["logits", "attention", "found"],
+)
+def _row_steps(logits, attention, found, rows, width, first, KEYS: tl.constexpr):
+    row = tl.program_id(0)
+    place = row.to(tl.int64) * width
+    later = row + 1 < rows
+    stop = tl.minimum(first + row + 1, width)
+    key = tl.arange(0, KEYS)
+    zero = tl.zeros((KEYS,), tl.float64)
+    count, level, total, mean = zero, zero, zero, zero
+    highest, lowest = zero - float("inf"), zero + float("inf")
+    for begin in range(0, stop, KEYS):
+        i = begin + key
+        own, shared, weight, change = _step(logits, attention, place, i, stop, width, later)
+        seen = own > float("-inf")
+        count += tl.where(seen, 1.0, 0.0)
+        level += tl.where(seen, own, 0.0)
+        total += weight
+        mean += weight * change
+        highest = tl.maximum(highest, tl.where(shared, change, float("-inf")))
+        lowest = tl.minimum(lowest, tl.where(shared, change, float("inf")))
+    keys = tl.sum(count, axis=0)
+    keys = tl.where(keys > 0, keys, 1.0)
+    centre = tl.sum(level, axis=0) / keys
+    whole = tl.sum(total, axis=0)
+    some = whole > 0
+    whole = tl.where(some, whole, 1.0)
+    middle = tl.sum(mean, axis=0) / whole
+    largest = tl.where(some, tl.max(highest, axis=0) - middle, 0.0)
+    smallest = tl.where(some, tl.min(lowest, axis=0) - middle, 0.0)
+    squares, exponentials, variance = zero, zero, zero
+    for begin in range(0, stop, KEYS):
+        i = begin + key
+        own, shared, weight, change = _step(logits, attention, place, i, stop, width, later)
+        apart = tl.where(own > float("-inf"), own, centre) - centre
+        squares += apart * apart
+        change = tl.where(shared, change - middle, largest)
+        exponentials += weight * tl.exp(change - largest)
+        variance += weight * change * change
+    found += row
+    tl.store(found, tl.sum(squares, axis=0) / keys)
+    tl.store(found + rows, largest)
+    tl.store(found + 2 * rows, smallest)
+    tl.store(found + 3 * rows, tl.sum(exponentials, axis=0) / whole)
+    tl.store(found + 4 * rows, tl.sum(variance, axis=0) / whole)
+
+
+def row_steps(logits: torch.Tensor, attention: torch.Tensor, first: int) -> RowSteps:
+    """Reduce consecutive rows, of which the first is that of position `first`.
+
+    logits, attention: (R, W) float64, contiguous; -inf and 0 where a key is hidden, as keys behind
+    a row's own position are. Raises InputError for other shapes or types.
+    """
+    require_rows(logits, attention)
+    rows, width = logits.shape
+    found = torch.empty((NUMBERS, rows), dtype=torch.float64, device=logits.device)
+    if rows:
+        _row_steps[(rows,)](logits, attention, found, rows, width, first, KEYS, num_warps=WARPS)
+    # The last row has no step.
+    return RowSteps(found[0].sqrt_(), *found[1:, :-1].unbind(0))
+
+
+def require_rows(*maps: torch.Tensor) -> None:
+    """Raises InputError unless all are of one shape (R, W), W > 0, float64 and contiguous."""
+    for each in maps:
+        fits = each.ndim == 2 and each.shape == maps[0].shape and each.shape[1] > 0
+        if not fits or each.dtype != torch.float64 or not each.is_contiguous():
+            given = ", ".join(f"{tuple(each.shape)} of {each.dtype}" for each in maps)
+            raise InputError(f"{given} given; pass contiguous float64 of one shape (R, W), W > 0")
