@@ -182,13 +182,21 @@ class Checker:
     def _own(
         self, subjects: list[Subject], queries: torch.Tensor, keys: torch.Tensor
     ) -> list[Subject]:
-        """Of a layer's heads those that this process measures."""
-        start = self._units
-        self._units += len(subjects)
+        """Of a layer's heads those that this process measures.
+
+        On a GPU all or none: heads are measured together there, and the bits of a sum may depend on
+        how many sums are taken at once.
+        """
+        together = queries.device.type != "cpu"
+        start, units = self._units, 1 if together else len(subjects)
+        self._units += units
         self.pending += len(subjects)
         if self.world.size > 1:
             self._captured.append(31 * digest(queries) + digest(keys))
-        return [subjects[unit - start] for unit in self.world.mine(range(start, self._units))]
+        own = self.world.mine(range(start, self._units))
+        if together:
+            return subjects if own else []
+        return [subjects[unit - start] for unit in own]
 
     def _measured(
         self, subjects: Sequence[Subject], pool: ThreadPoolExecutor

@@ -145,10 +145,9 @@ def joined(device: str) -> Iterator[World]:
     """The processes that were started together with this one, for the block; else it is alone.
 
     device: as on the command line. Where there are several processes, "auto" and "cuda" are the
-    GPU of the process's index on its machine; more processes than GPUs share them in turn, which
-    hides what Python takes to launch kernels. Tensors on GPUs of their own are exchanged through
-    NCCL, all else through gloo. A signal to end raises KeyboardInterrupt, and further ones are
-    ignored.
+    GPU of the process's index on its machine; more processes than GPUs share them in turn. Tensors
+    on GPUs of their own are exchanged through NCCL, all else through gloo. A signal to end raises
+    KeyboardInterrupt, and further ones are ignored.
 
     Raises InputError for one GPU named by its index.
     """

@@ -24,8 +24,8 @@ PARTS = {
 }
 THEORY = {"q_similarity": 1, "shift_check": 2, "attention_rows": 2}
 """Exponent of the time's growth with the tokens."""
-FITTED_FROM = 8192
-"""Tokens from which the slope is fitted: below, launches are what takes the time."""
+FITTED = 3
+"""Longest lengths to which the slope is fitted: below, launches are what takes the time."""
 
 
 def conditions() -> dict[str, str]:
@@ -64,8 +64,8 @@ def slopes(rows: Iterable[Row]) -> dict[str, float]:
     found = {}
     growing = [row for row in rows if row.variant == "growth"]
     for kernel in dict.fromkeys(row.kernel for row in growing):
-        points = [(r.tokens, r.p50_ms) for r in growing if r.kernel == kernel]
-        tokens, times = np.log(np.array([p for p in points if p[0] >= FITTED_FROM]).T)
+        points = sorted((r.tokens, r.p50_ms) for r in growing if r.kernel == kernel)
+        tokens, times = np.log(np.array(points[-FITTED:]).T)
         found[kernel] = float(np.polyfit(tokens, times, 1)[0])
     return found
 
@@ -75,7 +75,7 @@ def draw(rows: list[Row], fitted: dict[str, float], path: Path, told: str) -> No
     from matplotlib.figure import Figure
 
     with figure_style():
-        figure = Figure(figsize=(PAGE_WIDTH / 2, 2.8), layout="constrained")
+        figure = Figure(figsize=(PAGE_WIDTH * 0.6, 3.4), layout="constrained")
         axes = figure.add_subplot()
         for marker, (kernel, slope) in zip("os^Dv", fitted.items(), strict=False):
             points = [r for r in rows if r.kernel == kernel and r.variant == "growth"]
@@ -89,14 +89,14 @@ def draw(rows: list[Row], fitted: dict[str, float], path: Path, told: str) -> No
                 ],
                 marker=marker,
                 markersize=3.5,
-                label=f"{kernel}, {shape}\nslope {slope:.2f} (theory {THEORY[kernel]})",
+                label=f"{kernel}, {shape}: slope {slope:.2f} (theory {THEORY[kernel]})",
             )
         axes.set(
             xscale="log", yscale="log", xlabel="tokens", ylabel="time, ms (median, p20 to p80)"
         )
         axes.set_xscale("log", base=2)
-        axes.legend(fontsize=5.5)
         axes.set_title(told, fontsize=6)
+        figure.legend(loc="outside lower center", ncols=1)
         for suffix in ("png", "svg"):
             figure.savefig(path.with_suffix(f".{suffix}"), dpi=PNG_DPI)
 
