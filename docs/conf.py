@@ -11,7 +11,7 @@ version = release = installed_version("tappa")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath", "deflist"]
-myst_heading_anchors = 2
+myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 autodoc_typehints = "signature"
 
