@@ -12,6 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
+from gpu_check import pairs
+from gpu_check.published import PUBLISHED_MARGIN
 from gpu_check.shift_features import ShiftFeatures
 from gpu_check.visibility import Offsets
 from tappa_theory.errors import InputError
@@ -21,7 +23,7 @@ BINS = 8
 """Bins of the histogram of ratios: equal parts of [0, 1], what lies above counted in the last."""
 SUMS, COUNTS = 4, 3
 """Per row: sums of observed, bound, ratio, and the largest ratio; informative, open, exceeded."""
-SMALLEST = {torch.float32: 1e-30, torch.float64: 1e-300}
+SMALLEST = {torch.float32: 1e-30, torch.float64: pairs.SMALLEST}
 """Divisor in place of a zero bound, so that 0/0 counts as 0."""
 
 
@@ -76,13 +78,14 @@ def _columns(
             bound = tl.where(visible, bound, 0.0)
             error = tl.where(visible, error, 0.0)
         slack = bound - observed
-        undecided += tl.sum((slack < error).to(tl.int32), axis=1)
+        # A slack that is no number leaves its pair open.
+        undecided += tl.sum(tl.where(slack >= error, 0, 1), axis=1)
         if EXCEEDED:
             exceeded += tl.sum((slack + excess * bound < -error).to(tl.int32), axis=1)
         below = bound < spread[:, None]
         ratio = _ratio(observed, tl.maximum(bound, SMALLEST))
         # One byte counts one bin of one row of the tile.
-        place = tl.minimum((ratio * BINS).to(tl.int32), BINS - 1).to(tl.int64)
+        place = tl.where(ratio < 1.0, ratio * BINS, BINS - 1.0).to(tl.int32).to(tl.int64)
         packed = tl.full((ROWS, COLUMNS), 1, tl.int64) << (8 * place)
         if MASKED:
             below &= visible
@@ -243,8 +246,6 @@ TILES = {
     ),
 }
 """Tiles by dtype, the fastest first. The first that fits is taken: no timing decides."""
-_EXCESS = 1e-9
-"""A bound is exceeded certainly if by this much of itself, too, as published forms are counted."""
 
 
 def shift_check(
@@ -422,7 +423,7 @@ class _Launch:
             padded,
             self.keys[0].shape[1],
             self.group,
-            _EXCESS,
+            PUBLISHED_MARGIN,
             D=self.widths[0],
             B=self.widths[1],
             D_CHUNK=self.chunks[0],

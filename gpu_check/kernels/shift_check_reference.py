@@ -2,7 +2,8 @@
 
 import torch
 
-from gpu_check.kernels.shift_check import _EXCESS, BINS, SMALLEST, ShiftStatistics
+from gpu_check.kernels.shift_check import BINS, SMALLEST, ShiftStatistics
+from gpu_check.published import PUBLISHED_MARGIN
 from gpu_check.shift_features import ShiftFeatures
 from gpu_check.visibility import Offsets
 
@@ -43,8 +44,8 @@ def _head(
         place = (ratio * BINS).clamp(max=BINS - 1).to(torch.int64)
         flags = (
             bound < spread[t][:, None],
-            bound - observed < error,
-            bound * (1 + _EXCESS) - observed < -error,
+            ~(bound - observed >= error),
+            bound * (1 + PUBLISHED_MARGIN) - observed < -error,
         )
         found.append(
             (

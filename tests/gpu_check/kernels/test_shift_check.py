@@ -13,7 +13,7 @@ from gpu_check.spread import logit_spread
 from gpu_check.visibility import Visibility
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope
-from tappa_theory.rounding import ACCUMULATION
+from tappa_theory.rounding import ACCUMULATION, BFLOAT16_ROUNDOFF, bfloat16_product_error
 from tappa_theory.shift_identity import BOUND
 
 SMALL = Tile(16, 16, 4, 1)
@@ -266,3 +266,31 @@ def test_matrix_units_add_as_is_supposed(channels, device):
         error = (got[..., place] - exact).abs() / magnitude
         assert float(error.max()) <= query.shape[-1] * ACCUMULATION
         assert float(error.max()) > 0
+
+
+def test_the_error_of_bfloat16_products_is_nearly_attained():
+    """Half-way between two numbers both factors lose a unit roundoff: 1% less would be too little.
+
+    With one term, so that hardly anything comes from adding.
+    """
+    factor = torch.tensor(1 + BFLOAT16_ROUNDOFF, dtype=torch.float64)
+    exact, rounded = factor**2, factor.to(torch.bfloat16).double() ** 2
+    error, allowed = float((exact - rounded).abs() / exact), bfloat16_product_error(1)
+    assert 0.99 * allowed < error <= allowed
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_pair_that_is_no_number_stays_open(dtype, device):
+    found = features(device=device)
+    found.query_change[0, 9, 0] = torch.nan  # its error says nothing of it
+    got = shift_check(found, spread(found), offsets(83, (1, 0), device), dtype=dtype)
+    assert int(got.counts[0, 9, 1]) == 10  # every key that the row sees
+    assert not bool(got.counts[1, :, 1].any())
+
+
+def test_a_bound_of_zero_that_is_exceeded_is_counted_in_the_last_bin(device):
+    found = features(device=device)
+    found.query_bound[0, 9] = 0.0
+    got = shift_check(found, spread(found), offsets(83, (1, 0), device), exceeded=True)
+    assert got.bins[0, 9].tolist() == [0] * (BINS - 1) + [10]
+    assert int(got.counts[0, 9, 2]) == 10
