@@ -45,6 +45,13 @@ def tiled(queries, keys, rope, visibility, index, group):
     return TiledCheck(head), logit_spread(0.25 * query[None], key[None], visibility)[0]
 
 
+def on(device, check):
+    """The check of the same head, held by the device."""
+    head = check.head
+    exact = tuple(x.to(device) for x in head.exact)
+    return TiledCheck(replace(head, z=head.z.to(device), w=head.w.to(device), captured=exact))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(
     "visibility",
@@ -166,11 +173,7 @@ def test_heads_of_other_shifts_are_compared_together_as_each_alone(
     for index, own in enumerate(claims):
         check, spread = tiled(queries, keys, rope, visibility, index, 2)
         expected.append(check.run(own, spread))
-        if device == "cuda":
-            exact = tuple(x.cuda() for x in check.head.exact)
-            z, w = check.head.z.cuda(), check.head.w.cuda()
-            check = TiledCheck(Head(z, w, rope, 0.25, visibility, exact))
-        checks.append(check)
+        checks.append(on(device, check))
         spreads.append(spread.to(device))
     assert expected[2][0].tight > 0
     monkeypatch.setattr(layer_pairs, "FLOATS", at_once * 12 * checks[0].head.z.numel())
@@ -192,7 +195,7 @@ def test_a_published_form_by_norms_is_counted_where_it_fails(rope, device):
     check, spread = tiled(queries, keys, rope, Visibility(LENGTH), 1, 2)
     expected = check.run([claim], spread)[0]
     assert 0 < (expected.published_violations or 0) < expected.pairs
-    found = head_statistics(check, [claim], spread)[0]
+    found = head_statistics(on(device, check), [claim], spread.to(device))[0]
     assert found.published_violations == expected.published_violations
 
 
@@ -201,4 +204,4 @@ def test_a_head_too_large_to_be_compared_is_named(rope, device):
     check, spread = tiled(queries, keys, rope, Visibility(LENGTH), 1, 2)
     check.head.z[7, 2] = 1e200  # its square would overflow
     with pytest.raises(InputError, match="query of head 0 at position 6 is not finite"):
-        head_statistics(check, CLAIMS[:1], spread)
+        head_statistics(on(device, check), CLAIMS[:1], spread.to(device))

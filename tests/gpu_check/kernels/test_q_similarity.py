@@ -129,7 +129,8 @@ def test_far_positions_keep_their_angles(device: str) -> None:
     """Angles of thousands of radians, of rows equal before RoPE: all pairs have cosine 1."""
     rope = rope_of(64)
     z = vectors(1, 1, 1, 64, dtype=torch.float32, device=device).double()
-    angles = torch.arange(5003, device=device)[:, None] * torch.from_numpy(rope.frequencies.copy())
+    frequencies = torch.from_numpy(rope.frequencies.copy()).to(device)
+    angles = torch.arange(5003, device=device)[:, None] * frequencies
     a, b = z[..., :32], z[..., 32:]
     x = torch.cat([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1)
     tuning = Tuning(streams=64, warps=4, unroll=2, steps=32, programs=1)

@@ -61,6 +61,10 @@ def test_nothing_happens_without_a_gpu(launched):
 def test_it_runs_in_a_thread(launched):
     from concurrent.futures import ThreadPoolExecutor
 
+    for window in (None, warm_up.TOKENS // 2):
+        warm_up.check_random(SIZE, torch.device("cuda"), window)
+    expected = set(launched)
+    launched.clear()
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(warm_up.warm_up, 64, "cuda", windows=(None, 512)).result()
-    assert len(launched) >= 8
+        pool.submit(warm_up.warm_up, SIZE, "cuda", windows=(None, 512)).result()
+    assert launched == expected
