@@ -21,10 +21,12 @@ ROWS = 128
 CELLS = 2**24
 """Entries of a block elsewhere: with fewer, a GPU waits for what starts its kernels."""
 SHARE = 2**10
-"""Bytes of a GPU's memory for each of them, at least: a dozen such blocks live at a time in each of
-`check.GPU_THREADS`."""
+"""Bytes of a GPU's memory for each of them, at least: some twenty such blocks live at a time in
+each of `check.GPU_THREADS`."""
 KEPT = 2048
-"""Longest text whose attention blocks are kept for the second pass, not computed again."""
+"""Longest text whose map a processor keeps for the second pass, and does not compute again."""
+KEPT_BLOCKS = 4
+"""Blocks of a map that other devices keep."""
 REPEATED = 16
 """Rows before its own that a block shows again, for what compares a row with an earlier one."""
 SKETCH = 64
@@ -108,6 +110,13 @@ def _cells(device: torch.device) -> int:
     return min(CELLS, torch.cuda.get_device_properties(device).total_memory // SHARE)
 
 
+def _kept(length: int, device: torch.device) -> bool:
+    """Are there few enough entries to keep all blocks?"""
+    if device.type == "cpu":
+        return length <= KEPT
+    return length <= KEPT_BLOCKS * rows_of_block(length, device)
+
+
 def row_blocks(
     query: torch.Tensor, key: torch.Tensor, visibility: Visibility, softcap: float | None
 ) -> Iterator[Block]:
@@ -154,7 +163,8 @@ def observe(
     """
     length, device = visibility.length, query.device
     blocks: Iterable[Block] = row_blocks(query, key, visibility, softcap)
-    if length <= KEPT:
+    kept = _kept(length, device)
+    if kept:
         blocks = list(blocks)
     rows = _observed(visibility)
     row_std = torch.zeros(length, dtype=torch.float64, device=device)
@@ -172,7 +182,7 @@ def observe(
             column_sum[: part.attention.shape[1]] += _column_sums(part)
     lines = season = season_lag = pattern = None
     if visibility.tokens >= patterns.THRESHOLDS.shortest and len(rows):
-        again = blocks if length <= KEPT else row_blocks(query, key, visibility, softcap)
+        again = blocks if kept else row_blocks(query, key, visibility, softcap)
         columns = patterns.columns_of(column_sum, rows)
         found = _second_pass(again, rows, columns)
         lines = patterns.read_lines(column_sum, found.offset_sum, rows)

@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 
 from gpu_check.distributed import ALONE, World, digest
 from gpu_check.exemplars import Exemplars
+from gpu_check.head_threads import HeadThreads
 from gpu_check.heads import Measured, finish, measure, prepare
 from gpu_check.moments import HeadMoments
 from gpu_check.pairs import Head
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 GPU_THREADS = 4
-"""Heads that are measured side by side on a GPU, on one stream: while one head's numbers are read
-and summarised, the kernels of another run."""
+"""Heads that are measured side by side on a GPU: while one head's numbers are read and summarised,
+the kernels of another run."""
 
 
 @dataclass
@@ -124,19 +124,10 @@ class Checker:
         if queries.device.type != "cpu" and not self._given:
             self.threads = min(self.threads, GPU_THREADS)
         # Heads are independent, and one thread each wastes less than threads inside small tiles.
-        with (
-            ThreadPoolExecutor(
-                self.threads, initializer=_prepare_thread, initargs=(queries.device,)
-            ) as pool,
-            torch.cuda.device_of(queries),
-        ):
-            try:
-                for head in self._measured(subjects, pool):
-                    self._keep(head, softcap)
-                    self.on_head()
-            except KeyboardInterrupt:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        with torch.cuda.device_of(queries), HeadThreads(self.threads, queries.device) as pool:
+            for head in self._measured(subjects, pool):
+                self._keep(head, softcap)
+                self.on_head()
 
     def add_capture(self, captured: "LayerCapture", text: int | None = None) -> None:
         """Measure every head of a layer that `gpu_check.capture` handed over.
@@ -198,9 +189,7 @@ class Checker:
             return subjects if own else []
         return [subjects[unit - start] for unit in own]
 
-    def _measured(
-        self, subjects: Sequence[Subject], pool: ThreadPoolExecutor
-    ) -> Iterable[Measured]:
+    def _measured(self, subjects: Sequence[Subject], pool: HeadThreads) -> Iterable[Measured]:
         """The heads of a layer, in their order."""
         if not subjects or subjects[0].query.device.type == "cpu":
             # One by one: the features of a measured head are let go once it is kept.
@@ -208,7 +197,7 @@ class Checker:
         return self._measured_together(subjects, pool)
 
     def _measured_together(
-        self, subjects: Sequence[Subject], pool: ThreadPoolExecutor
+        self, subjects: Sequence[Subject], pool: HeadThreads
     ) -> Iterable[Measured]:
         """What is done alike for all heads is done once, so that a GPU is told less often."""
         from gpu_check.layer_pairs import layer_statistics
@@ -227,13 +216,6 @@ class Checker:
         if measured.moments is not None:
             self.result.moments.append(measured.moments)
         self.result.exemplars.offer(measured, softcap)
-
-
-def _prepare_thread(device: torch.device) -> None:
-    """One thread inside torch, and kernels on the device of what they are given."""
-    torch.set_num_threads(1)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
 
 
 def _trimmed(visibility: Visibility) -> Visibility:

@@ -11,7 +11,7 @@ from gpu_check import divergence
 from gpu_check.attention import Attention, observe
 from gpu_check.lifetimes import Lifetimes
 from gpu_check.maxima import check_maxima
-from gpu_check.moments import HeadMoments, measure_moments
+from gpu_check.moments import HeadMoments, of_head
 from gpu_check.pairs import Claim, Head, PairStatistics, TiledCheck
 from gpu_check.results import HeadResult, TheoremResult
 from gpu_check.reuse import Reuse
@@ -94,6 +94,7 @@ def prepare(subject: Subject, own: Vectors, lag: int | None = None) -> Prepared:
                 k_similarity["all_pairs_post"] or 0.0,
                 head.visibility.window,
                 own.alike,
+                own.lines,
             )
         )
     result = HeadResult(
@@ -139,7 +140,7 @@ def prepare(subject: Subject, own: Vectors, lag: int | None = None) -> Prepared:
             _hypotheses(name, head, own, energy, stated) if stated else {},
             _prediction(name, check, attention, energy, predicted, stated),
         )
-    moments = measure_moments(subject, result)
+    moments = None if own.moments is None else of_head(own.moments, head, result)
     return Prepared(Measured(result, attention, predicted, check, moments), theorems)
 
 

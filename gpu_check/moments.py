@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from gpu_check.pairs import Head
 from gpu_check.results import HeadResult
-from gpu_check.vectors import Subject
 from tappa_theory.app.files import atomic_path
 from tappa_theory.arrays import to_numpy
 from tappa_theory.rope import Rope
@@ -38,8 +38,17 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
-class HeadMoments:
-    """Moments of one head in one text: all queries, the keys after the first, and the first key."""
+class Moments:
+    """Moments of one head's queries (all) and keys (after the first), and its first key (M,)."""
+
+    query: Side
+    key: Side
+    first_key: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class HeadMoments(Moments):
+    """Moments of one head in one text, and what it is."""
 
     text: int
     layer: int
@@ -48,48 +57,52 @@ class HeadMoments:
     predicted: str
     rope: Rope
     scale: float
-    query: Side
-    key: Side
-    first_key: np.ndarray
 
 
-def measure_moments(subject: Subject, result: HeadResult) -> HeadMoments | None:
-    """The moments of a measured head; None for a text of fewer than `FEWEST` tokens."""
-    head = subject.head
-    length = head.visibility.length
-    counted = torch.ones(length, dtype=torch.bool)
-    if head.visibility.valid is not None:
-        counted = head.visibility.valid.cpu()
+def measure_moments(
+    z: torch.Tensor, w: torch.Tensor, valid: torch.Tensor | None
+) -> list[Moments | None]:
+    """Moments of heads, z and w (H, T, M) before RoPE; None for fewer than `FEWEST` tokens.
+
+    valid: (T,) bool, false on padding; None where there is none.
+    """
+    counted = torch.ones(z.shape[1], dtype=torch.bool) if valid is None else valid.cpu()
     if int(counted.sum()) < FEWEST:
-        return None
+        return [None] * len(z)
     first = int(counted.to(torch.int64).argmax())
     later = counted.clone()
     later[first] = False
+    each = sides(z, counted), sides(w, later), to_numpy(w[:, first])
+    return [Moments(query, key, first_key) for query, key, first_key in zip(*each, strict=True)]
+
+
+def of_head(moments: Moments, head: Head, result: HeadResult) -> HeadMoments:
+    """The moments with what a measured head is."""
     return HeadMoments(
-        text=subject.text,
-        layer=subject.layer,
-        head=subject.index,
+        query=moments.query,
+        key=moments.key,
+        first_key=moments.first_key,
+        text=result.text,
+        layer=result.layer,
+        head=result.head,
         observed=result.pattern_observed or "",
         predicted=result.pattern_predicted or "",
         rope=head.rope,
         scale=head.scale,
-        query=side(head.z, counted),
-        key=side(head.w, later),
-        first_key=to_numpy(head.w[first]),
     )
 
 
-def side(x: torch.Tensor, counted: torch.Tensor) -> Side:
-    """Moments of channels (T, M) over the positions that count, (T,) bool, one or more."""
+def sides(x: torch.Tensor, counted: torch.Tensor) -> list[Side]:
+    """Moments of channels (H, T, M) over the positions that count, (T,) bool, one or more."""
     number = int(counted.sum())
     kept = counted.to(x.device)[:, None]
-    mean = torch.where(kept, x, 0).sum(dim=0) / number
+    mean = torch.where(kept, x, 0).sum(dim=1, keepdim=True) / number
     deviation = torch.where(kept, x - mean, 0)
-    variance = (deviation.abs() ** 2).sum(dim=0) / number
-    neighbours = (deviation[1:] * deviation[:-1].conj()).sum(dim=0) / number
+    variance = (deviation.abs() ** 2).sum(dim=1) / number
+    neighbours = (deviation[:, 1:] * deviation[:, :-1].conj()).sum(dim=1) / number
     # Read in one go: a GPU is waited for only once.
-    mean, variance, neighbours = to_numpy(torch.stack([mean, variance.to(x.dtype), neighbours]))
-    return Side(mean=mean, variance=variance.real, autocovariance=neighbours)
+    found = to_numpy(torch.stack([mean[:, 0], variance.to(x.dtype), neighbours], dim=1))
+    return [Side(mean=a, variance=b.real, autocovariance=c) for a, b, c in found]
 
 
 def write_moments(

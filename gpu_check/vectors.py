@@ -7,14 +7,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from gpu_check.moments import Moments, measure_moments
 from gpu_check.pairs import Head
-from tappa_theory import drift, similarity
+from tappa_theory import drift, patterns, similarity
 from tappa_theory.arrays import to_numpy
 from tappa_theory.energy import best_lags
 from tappa_theory.errors import InputError
-from tappa_theory.prediction import Alike
+from tappa_theory.prediction import ROWS, Alike, mean_query_lines
 
 T = TypeVar("T")
+ENTRIES = 2**25
+"""Entries of the maps of mean queries that are looked at together."""
 NUMBERS = 2**27
 """Numbers of the queries of heads that are looked at together: with what is made of them, some GiB
 for float64."""
@@ -46,7 +49,8 @@ class Vectors:
 
     None where undefined: a text too short, all vectors zero. query_cosine: (T - 1,) cosine of each
     query with the next, after RoPE; 0 with a zero query. alike: for a prediction; None with padding
-    too, which a prediction leaves out where here it parts its neighbours.
+    too, which a prediction leaves out where here it parts its neighbours. lines: likewise, and None
+    for a text too short to have a pattern. moments: None for a text too short.
     """
 
     q_similarity: dict[str, float | None]
@@ -55,6 +59,8 @@ class Vectors:
     best_lag: int | None
     query_cosine: np.ndarray
     alike: Alike | None
+    lines: patterns.Lines | None
+    moments: Moments | None
 
 
 def vectors(subjects: Sequence[Subject]) -> list[Vectors]:
@@ -89,6 +95,8 @@ def _vectors(subjects: Sequence[Subject]) -> list[Vectors]:
     lags = _each(lambda x: best_lags(x, valid), z)
     by_lag = None if valid is not None else or_none(lambda: similarity.all_lags(query))
     by_lags = [None] * len(subjects) if by_lag is None else list(to_numpy(by_lag))
+    lines = _lines(subjects[0].head, z, w, k_similarity["all_pairs_post"])
+    moments = measure_moments(z, w, valid)
     unit = torch.nn.functional.normalize(query, dim=-1)
     cosines = to_numpy((unit[:, 1:] * unit[:, :-1]).sum(dim=-1))
     return [
@@ -103,9 +111,28 @@ def _vectors(subjects: Sequence[Subject]) -> list[Vectors]:
             else Alike(
                 by_lag, q_similarity["adjacent_pre"][index], k_similarity["adjacent_pre"][index]
             ),
+            lines=lines[index],
+            moments=moments[index],
         )
         for index, by_lag in enumerate(by_lags)
     ]
+
+
+def _lines(
+    head: Head, z: torch.Tensor, w: torch.Tensor, k_similarity: Sequence[float | None]
+) -> list[patterns.Lines | None]:
+    """Of the mean queries, z and w (H, T, M); head: one of them."""
+    length, window = head.visibility.length, head.visibility.window
+    if head.visibility.valid is not None or length < patterns.THRESHOLDS.shortest:
+        return [None] * len(z)
+    # Where it is undefined no pattern is predicted, and the lines are not looked at.
+    similarities = torch.tensor([each or 0.0 for each in k_similarity], dtype=torch.float64)
+    found: list[patterns.Lines | None] = []
+    at_once = max(ENTRIES // (ROWS * length), 1)
+    for part in zip(*(x.split(at_once) for x in (z, w, similarities.to(z.device))), strict=True):
+        queries, keys, similar = part
+        found += mean_query_lines(queries, keys, head.rope, head.scale, similar, window)
+    return found
 
 
 def _each(compute: Callable[[torch.Tensor], Any], x: torch.Tensor) -> list[Any]:

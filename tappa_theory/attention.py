@@ -13,9 +13,10 @@ from tappa_theory.shift_identity import LOGIT
 def logits(
     z: Array, w: Array, rope: Rope, scale: float, query_positions: Array | None = None
 ) -> Array:
-    """a_{t,i} = sum over channels of `LOGIT`, (R, T) float64, hidden pairs (i > t) included.
+    """a_{t,i} = sum over channels of `LOGIT`, (..., R, T) float64, hidden pairs (i > t) included.
 
-    z: (R, M) query channels, w: (T, M) key channels, complex, before RoPE; key i at position i.
+    z: (..., R, M) query channels, w: (..., T, M) key channels, complex, before RoPE; key i at
+    position i.
     scale: softmax scale. query_positions: (R,) integers, default 0..R-1.
     """
     xp = namespace(z, w)
@@ -32,7 +33,7 @@ def logits(
         "lambda": gain,
     }
     logit = separate(LOGIT)
-    return logit.query_features(values) @ logit.key_features(values).T
+    return logit.query_features(values) @ xp.matrix_transpose(logit.key_features(values))
 
 
 def causal(rows: Array, length: int, window: int | None = None) -> Array:

@@ -143,7 +143,7 @@ def _lines(sums: np.ndarray, counts: np.ndarray, rows: np.ndarray) -> np.ndarray
 
 
 def columns_of(sums: Array, rows: Array) -> np.ndarray:
-    """(T,) bool: which keys are columns, from `column_sums` of one head over all `rows`."""
+    """(..., T) bool: which keys are columns, from `column_sums` of heads over all `rows`."""
     numbers = to_numpy(rows)
     counts = _rows_from(numbers, np.arange(sums.shape[-1]) + THRESHOLDS.local)
     return _lines(to_numpy(sums), counts, numbers)

@@ -21,7 +21,7 @@ Step 2 treats query deviations as isotropic and normal: it is a model, not a the
 from dataclasses import dataclass
 
 from tappa_theory import patterns, similarity
-from tappa_theory.arrays import Array, asarray_like, namespace
+from tappa_theory.arrays import Array, asarray_like, namespace, to_numpy
 from tappa_theory.attention import causal, logits, softmax
 from tappa_theory.energy import channel_gain, period
 from tappa_theory.errors import InputError
@@ -47,12 +47,18 @@ class Prediction:
 
 
 def mean_query_map(
-    z: Array, w: Array, rope: Rope, scale: float, k_similarity: float, window: int | None = None
+    z: Array,
+    w: Array,
+    rope: Rope,
+    scale: float,
+    k_similarity: float | Array,
+    window: int | None = None,
 ) -> tuple[Array, Array]:
     """(rows, attention): predicted attention of the mean query at `ROWS` positions.
 
-    z, w: (T, M) channels before RoPE. k_similarity: all pairs, after RoPE. window: of a
-    sliding-window layer. Returns the positions (R,) and the attention (R, T), as z's kind of array.
+    z, w: (..., T, M) channels before RoPE. k_similarity: all pairs, after RoPE, (...,). window: of
+    a sliding-window layer. Returns the positions (R,) and the attention (..., R, T), as z's kind of
+    array.
     """
     xp = namespace(z, w)
     length = z.shape[-2]
@@ -63,12 +69,31 @@ def mean_query_map(
         device=z.device,
     )
     gain = asarray_like(channel_gain(rope, scale), xp.real(z))
-    mean = xp.mean(z, axis=-2)
-    of_mean = logits(xp.broadcast_to(mean, (count, mean.shape[-1])), w, rope, scale, rows)
-    variance = xp.mean(xp.abs(z - mean) ** 2, axis=-2)
+    mean = xp.mean(z, axis=-2, keepdims=True)
+    queries = xp.broadcast_to(mean, (*z.shape[:-2], count, z.shape[-1]))
+    of_mean = logits(queries, w, rope, scale, rows)
+    variance = xp.mean(xp.abs(z - mean) ** 2, axis=-2, keepdims=True)
     noise = xp.sum(gain**2 * variance * xp.abs(w) ** 2, axis=-1) / 2
-    raised = of_mean + min(max(1 - k_similarity, 0.0), 1.0) * noise / 2
+    apart = xp.clip(1 - asarray_like(k_similarity, gain, xp.float64), 0.0, 1.0)[..., None]
+    raised = of_mean + (apart * noise / 2)[..., None, :]
     return rows, softmax(raised, causal(rows, length, window))
+
+
+def mean_query_lines(
+    z: Array,
+    w: Array,
+    rope: Rope,
+    scale: float,
+    k_similarity: float | Array,
+    window: int | None = None,
+) -> list[patterns.Lines]:
+    """The lines of `mean_query_map` of every head; z, w: (H, T, M), k_similarity: (H,)."""
+    rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
+    columns = patterns.column_sums(attention, rows)
+    flags = asarray_like(patterns.columns_of(columns, rows), columns)
+    offsets = patterns.offset_sums(attention, rows, flags)
+    numbers = to_numpy(columns), to_numpy(offsets), to_numpy(rows)
+    return [patterns.read_lines(*each, numbers[2]) for each in zip(*numbers[:2], strict=True)]
 
 
 @dataclass(frozen=True)
@@ -98,17 +123,15 @@ def predict(
     k_similarity: float,
     window: int | None = None,
     alike: Alike | None = None,
+    lines: patterns.Lines | None = None,
 ) -> Prediction:
     """Predict one head's pattern from queries z and keys w, (T, M) channels before RoPE.
 
     k_similarity: all-pairs key similarity after RoPE (`similarity.all_pairs`). window: of a
-    sliding-window layer. alike: of these queries and keys, where it is known already.
+    sliding-window layer. alike, lines (of `mean_query_lines`): of this head, where known already.
     Raises InputError if every query is zero.
     """
-    rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
-    columns = patterns.column_sums(attention, rows)
-    flags = asarray_like(patterns.columns_of(columns, rows), columns)
-    lines = patterns.read_lines(columns, patterns.offset_sums(attention, rows, flags), rows)
+    lines = lines or mean_query_lines(z[None], w[None], rope, scale, k_similarity, window)[0]
     alike = alike or Alike.of(z, w, rope)
     both = max(alike.query or 0.0, 0.0) * max(alike.key or 0.0, 0.0)
     lag, strength = patterns.season(alike.by_lag, both)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gpu_check.check import Checker, check
-from gpu_check.moments import HeadMoments, Side, arrays, side, write_moments
+from gpu_check.moments import HeadMoments, Side, arrays, sides, write_moments
 from gpu_check.visibility import Visibility
 from simulations.generators.real_like import generate, read_moments
 from tappa_theory.rope import Rope, rotate, to_vectors
@@ -64,7 +64,7 @@ def test_padding_does_not_count():
 
 def test_neighbours_across_a_gap_are_none():
     x = torch.tensor([[1.0], [3.0], [7.0], [5.0]], dtype=torch.complex128)
-    found = side(x, torch.tensor([True, True, False, True]))
+    (found,) = sides(x[None], torch.tensor([True, True, False, True]))
     # mean 3, deviations -2, 0, -, 2: the only neighbours multiply to 0
     assert found.mean[0] == 3
     assert found.variance[0] == pytest.approx(8 / 3)
@@ -75,7 +75,7 @@ def test_neighbours_across_a_gap_are_none():
 def test_an_autocovariance_is_never_above_the_variance(kind):
     t = np.arange(30.0)
     x = {"constant": 0 * t, "alternating": (-1) ** t, "turning": np.exp(0.01j * t)}[kind]
-    found = side(torch.tensor(x[:, None] + 0j), torch.ones(30, dtype=torch.bool))
+    (found,) = sides(torch.tensor(x[None, :, None] + 0j), torch.ones(30, dtype=torch.bool))
     assert np.all(np.abs(found.autocovariance) <= found.variance + 1e-15)
 
 
@@ -99,7 +99,7 @@ def example(size: int, observed: str) -> HeadMoments:
     rope = Rope.from_parameters(size, {"rope_type": "default", "rope_theta": 100.0})
     count = size // 2
     one = Side(np.arange(count) + 1j, np.ones(count), np.full(count, 0.9j))
-    return HeadMoments(0, 3, 1, observed, "", rope, 0.5, one, one, np.full(count, 2.0 + 0j))
+    return HeadMoments(one, one, np.full(count, 2.0 + 0j), 0, 3, 1, observed, "", rope, 0.5)
 
 
 def test_the_file_is_read_by_simulations(tmp_path: Path):
@@ -145,6 +145,8 @@ def test_270_heads_of_32_channels_take_less_than_two_megabytes(tmp_path: Path):
 
     heads = [
         HeadMoments(
+            *(Side(numbers(), numbers().real, numbers()) for _ in range(2)),
+            numbers(),
             0,
             number // 9,
             number % 9,
@@ -152,8 +154,6 @@ def test_270_heads_of_32_channels_take_less_than_two_megabytes(tmp_path: Path):
             "sequential",
             rope,
             0.125,
-            *(Side(numbers(), numbers().real, numbers()) for _ in range(2)),
-            numbers(),
         )
         for number in range(270)
     ]
