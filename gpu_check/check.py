@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,14 @@ import torch
 from gpu_check.distributed import ALONE, World, digest
 from gpu_check.exemplars import Exemplars
 from gpu_check.head_threads import HeadThreads
-from gpu_check.heads import Measured, finish, measure, prepare
+from gpu_check.heads import Measured, measure
+from gpu_check.layer_pipeline import LayerPipeline
 from gpu_check.moments import HeadMoments
 from gpu_check.pairs import Head
 from gpu_check.results import HeadResult
 from gpu_check.rotation_bound import angle_bound
 from gpu_check.summary import layer_means, summarise, verdict
-from gpu_check.vectors import Subject, vectors
+from gpu_check.vectors import Subject
 from gpu_check.visibility import Visibility
 from tappa_theory.errors import InputError
 from tappa_theory.rope import Rope, to_channels, unrotate
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from gpu_check.capture import LayerCapture
 
 
-GPU_THREADS = 4
+GPU_THREADS = 3
 """Heads that are measured side by side on a GPU: while one head's numbers are read and summarised,
 the kernels of another run."""
 
@@ -73,7 +75,8 @@ class Checker:
 
     threads: default one per core, and few on a GPU. on_head: called after every head. world: the
     processes that share the heads; each is given all layers and measures its own heads. `result`
-    holds those until `gather`; pending: heads of all processes since.
+    holds those until `gather`; pending: heads of all processes since. `finished` is without the
+    layer that a GPU still works on.
     """
 
     def __init__(
@@ -88,10 +91,17 @@ class Checker:
         self._given = threads is not None
         self.on_head = on_head
         self.world = world
-        self.result = CheckResult()
+        self.finished = CheckResult()
         self.pending = 0
+        self._pipeline: LayerPipeline | None = None
         self._units = 0
         self._captured: list[torch.Tensor] = []
+
+    @property
+    def result(self) -> CheckResult:
+        """What all layers gave that were added since the last `gather`."""
+        self.finish()
+        return self.finished
 
     def add_layer(
         self,
@@ -106,7 +116,10 @@ class Checker:
         angle_deviation: float | None = None,
         text: int = 0,
     ) -> None:
-        """Measure every head of a layer: queries (H, T, d), keys (H_kv, T, d), after RoPE."""
+        """Measure every head of a layer: queries (H, T, d), keys (H_kv, T, d), after RoPE.
+
+        On a GPU that may end, or fail, only when the next layer is added or `result` is asked for.
+        """
         bound = None
         if angle_deviation is not None:
             bound = angle_bound(rope, visibility.length, queries.dtype)
@@ -121,13 +134,13 @@ class Checker:
             for subject in _subjects(layer, queries, keys, rope, scale, visibility)
         ]
         subjects = self._own(subjects, queries, keys)
-        if queries.device.type != "cpu" and not self._given:
-            self.threads = min(self.threads, GPU_THREADS)
+        if _together(queries.device):
+            self._begin(subjects, queries.device)
+            return
         # Heads are independent, and one thread each wastes less than threads inside small tiles.
-        with torch.cuda.device_of(queries), HeadThreads(self.threads, queries.device) as pool:
-            for head in self._measured(subjects, pool):
-                self._keep(head, softcap)
-                self.on_head()
+        # One by one: the features of a measured head are let go once it is kept.
+        with HeadThreads(self.threads, queries.device) as pool:
+            self._keep(pool.map(partial(measure, lag=self.lag), subjects))
 
     def add_capture(self, captured: "LayerCapture", text: int | None = None) -> None:
         """Measure every head of a layer that `gpu_check.capture` handed over.
@@ -155,7 +168,8 @@ class Checker:
         """
         if self.world.size == 1 or not self.pending:
             return
-        own = CheckResult() if self.world.first else self.result
+        self.finish()
+        own = CheckResult() if self.world.first else self.finished
         parts = self.world.gather([(self.world.rank, own)])
         if not self.world.same(torch.stack(self._captured)):
             raise InputError(
@@ -164,9 +178,9 @@ class Checker:
             )
         self.pending, self._captured = 0, []
         if not self.world.first:
-            self.result = CheckResult()
+            self.finished = CheckResult()
         for part in parts:
-            self.result.add(part)
+            self.finished.add(part)
             for _ in part.heads:
                 self.on_head()
 
@@ -178,7 +192,7 @@ class Checker:
         On a GPU all or none: heads are measured together there, and the bits of a sum may depend on
         how many sums are taken at once.
         """
-        together = queries.device.type != "cpu"
+        together = _together(queries.device)
         start, units = self._units, 1 if together else len(subjects)
         self._units += units
         self.pending += len(subjects)
@@ -189,33 +203,50 @@ class Checker:
             return subjects if own else []
         return [subjects[unit - start] for unit in own]
 
-    def _measured(self, subjects: Sequence[Subject], pool: HeadThreads) -> Iterable[Measured]:
-        """The heads of a layer, in their order."""
-        if not subjects or subjects[0].query.device.type == "cpu":
-            # One by one: the features of a measured head are let go once it is kept.
-            return pool.map(partial(measure, lag=self.lag), subjects)
-        return self._measured_together(subjects, pool)
+    def _begin(self, subjects: list[Subject], device: torch.device) -> None:
+        if self._pipeline is not None and self._pipeline.device != device:
+            self.finish()
+        if not subjects:
+            return
+        with self._working(device) as pipeline:
+            self._keep(pipeline.add(subjects))
 
-    def _measured_together(
-        self, subjects: Sequence[Subject], pool: HeadThreads
-    ) -> Iterable[Measured]:
-        """What is done alike for all heads is done once, so that a GPU is told less often."""
-        from gpu_check.layer_pairs import layer_statistics
+    def finish(self) -> None:
+        """Keep the heads of the layer that a GPU still works on."""
+        if self._pipeline is None:
+            return
+        with self._working(self._pipeline.device) as pipeline:
+            self._pipeline = None
+            self._keep(pipeline.rest())
+            pipeline.close()
 
-        one = partial(prepare, lag=self.lag)
-        heads = list(pool.map(one, subjects, vectors(subjects)))
-        statistics = layer_statistics(
-            [head.measured.check for head in heads],
-            [head.claims for head in heads],
-            [head.measured.attention.row_std for head in heads],
-        )
-        return map(finish, heads, statistics)
+    @contextmanager
+    def _working(self, device: torch.device) -> Iterator[LayerPipeline]:
+        """A pipeline on the device; an error or an interrupt ends it."""
+        if self._pipeline is None:
+            threads = self.threads if self._given else min(self.threads, GPU_THREADS)
+            self._pipeline = LayerPipeline(threads, device, self.lag)
+        pipeline = self._pipeline
+        try:
+            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+                yield pipeline
+        except BaseException:
+            self._pipeline = None
+            pipeline.close(cancel=True)
+            raise
 
-    def _keep(self, measured: Measured, softcap: float | None) -> None:
-        self.result.heads.append(measured.result)
-        if measured.moments is not None:
-            self.result.moments.append(measured.moments)
-        self.result.exemplars.offer(measured, softcap)
+    def _keep(self, heads: Iterable[Measured]) -> None:
+        for measured in heads:
+            self.finished.heads.append(measured.result)
+            if measured.moments is not None:
+                self.finished.moments.append(measured.moments)
+            self.finished.exemplars.offer(measured)
+            self.on_head()
+
+
+def _together(device: torch.device) -> bool:
+    """Are the heads of a layer measured together there?"""
+    return device.type != "cpu"
 
 
 def _trimmed(visibility: Visibility) -> Visibility:

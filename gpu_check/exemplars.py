@@ -26,7 +26,7 @@ class Exemplars:
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def offer(self, measured: Measured, softcap: float | None) -> None:
+    def offer(self, measured: Measured) -> None:
         """Keep the head if none of its observed pattern showed it more clearly.
 
         Of equally clear ones the first in the order of texts, layers and heads is kept, in
@@ -40,7 +40,7 @@ class Exemplars:
         place = {"text": result.text, "layer": result.layer, "head": result.head}
         if not self._clearer(pattern, strength, place):
             return
-        block, reduced = reduced_map(measured, softcap)
+        block, reduced = reduced_map(measured)
         expected = measured.prediction
         self.strength[pattern] = strength
         self.maps[pattern] = reduced
@@ -100,7 +100,7 @@ def _strength(measured: Measured) -> float:
     return shares[measured.result.pattern_observed or "unpredictable"]
 
 
-def reduced_map(measured: Measured, softcap: float | None) -> tuple[int, np.ndarray]:
+def reduced_map(measured: Measured) -> tuple[int, np.ndarray]:
     """(positions per cell, (R, R) float32): the attention map, each cell its largest entry."""
     check = measured.check
     length = check.head.visibility.length
@@ -108,7 +108,8 @@ def reduced_map(measured: Measured, softcap: float | None) -> tuple[int, np.ndar
     cells = math.ceil(length / block)
     device = check.query_logit.device
     reduced = torch.zeros((cells, cells), dtype=torch.float32, device=device)
-    for part in row_blocks(check.query_logit, check.key_logit, check.head.visibility, softcap):
+    features = check.query_logit, check.key_logit
+    for part in row_blocks(*features, check.head.visibility, measured.softcap):
         rows, width = part.attention.shape
         # whole cells: zeros before the first row, behind the last one and behind the last key
         before = part.first % block

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class HeadThreads:
-    """A pool of threads for work on tensors of one device; a context.
+    """A pool of threads for work on tensors of one device; a context that ends them.
 
     On a GPU a thread that reads a number waits for its own stream alone. What it is given may still
     be computed on the stream of the thread that calls `map`; what it returns is there.
@@ -29,9 +29,11 @@ class HeadThreads:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *about: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool.shutdown()
+        self.close(cancel=kind is not None and issubclass(kind, KeyboardInterrupt))
+
+    def close(self, cancel: bool = False) -> None:
+        """Wait for the threads to end. cancel: leave out what they have not begun with."""
+        self._pool.shutdown(cancel_futures=cancel)
 
     def map(self, work: Callable[..., T], *given: Any) -> Iterator[T]:
         """As `map`, in the threads; all of it starts now."""

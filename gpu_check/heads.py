@@ -41,6 +41,7 @@ class Measured:
     prediction: prediction.Prediction | None
     check: TiledCheck
     moments: HeadMoments | None = None
+    softcap: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,8 @@ def prepare(subject: Subject, own: Vectors, lag: int | None = None) -> Prepared:
             _prediction(name, check, attention, energy, predicted, stated),
         )
     moments = None if own.moments is None else of_head(own.moments, head, result)
-    return Prepared(Measured(result, attention, predicted, check, moments), theorems)
+    measured = Measured(result, attention, predicted, check, moments, subject.softcap)
+    return Prepared(measured, theorems)
 
 
 def finish(head: Prepared, statistics: Sequence[PairStatistics]) -> Measured:

@@ -44,7 +44,8 @@ def check_random(head_dim: int, device: torch.device, window: int | None) -> Non
     generator = torch.Generator().manual_seed(0)
     queries, keys = (torch.randn(n, TOKENS, head_dim, generator=generator) for n in (2, 1))
     rope = Rope.from_parameters(head_dim, {"rope_type": "default", "rope_theta": 1e4})
-    Checker(threads=1).add_layer(
+    checker = Checker(threads=1)
+    checker.add_layer(
         0,
         queries.to(device),
         keys.to(device),
@@ -52,3 +53,4 @@ def check_random(head_dim: int, device: torch.device, window: int | None) -> Non
         scale=head_dim**-0.5,
         visibility=Visibility(TOKENS, window),
     )
+    checker.finish()

@@ -43,7 +43,7 @@ def full_map(head: Measured, softcap: float | None = None) -> np.ndarray:
 def test_each_cell_is_its_largest_attention(head, side, block, softcap, monkeypatch):
     monkeypatch.setattr(exemplars, "SIDE", side)
     monkeypatch.setattr("gpu_check.attention.ROWS", 40)
-    found_block, reduced = reduced_map(head, softcap)
+    found_block, reduced = reduced_map(replace(head, softcap=softcap))
     assert found_block == block
     assert reduced.dtype == np.float32
     cells = -(-LENGTH // block)
@@ -84,20 +84,20 @@ def test_the_clearest_head_of_a_pattern_is_kept(head, pattern, weak, strong):
     for order in ((weak, strong), (strong, weak)):
         kept = Exemplars()
         for shares in order:
-            kept.offer(showing(head, pattern, 7 if shares == strong else 1, shares), None)
+            kept.offer(showing(head, pattern, 7 if shares == strong else 1, shares))
         assert [entry["head"] for entry in kept.listed()] == [7]
         assert list(kept.maps) == [pattern]
 
 
 def test_a_copy_does_not_see_later_heads(head):
     kept = Exemplars()
-    kept.offer(showing(head, "seasonal", 1, (0.0, 0.0, 0.2)), None)
+    kept.offer(showing(head, "seasonal", 1, (0.0, 0.0, 0.2)))
     copy = kept.copy()
-    kept.offer(showing(head, "seasonal", 2, (0.0, 0.0, 0.5)), None)
-    kept.offer(showing(head, "sequential", 3, (0.1, 0.8, 0.0)), None)
+    kept.offer(showing(head, "seasonal", 2, (0.0, 0.0, 0.5)))
+    kept.offer(showing(head, "sequential", 3, (0.1, 0.8, 0.0)))
     assert [(entry["pattern"], entry["head"]) for entry in copy.listed()] == [("seasonal", 1)]
     assert list(copy.maps) == ["seasonal"]
-    copy.offer(showing(head, "seasonal", 4, (0.0, 0.0, 0.3)), None)
+    copy.offer(showing(head, "seasonal", 4, (0.0, 0.0, 0.3)))
     assert copy.entries["seasonal"]["head"] == 4
     assert kept.entries["seasonal"]["head"] == 2
 
@@ -106,7 +106,7 @@ def test_an_entry_says_on_which_text_the_head_showed_it(head):
     kept = Exemplars()
     for text, strength in ((0, 0.2), (1, 0.5), (2, 0.3)):
         shown = showing(head, "seasonal", 1, (0.0, 0.0, strength))
-        kept.offer(replace(shown, result=replace(shown.result, text=text)), None)
+        kept.offer(replace(shown, result=replace(shown.result, text=text)))
     assert kept.entries["seasonal"]["text"] == 1
 
 
@@ -124,9 +124,9 @@ def at(head: Measured, place: tuple[int, int, int], strength: float) -> Measured
 def test_the_first_of_equals_is_kept_in_whichever_order_they_come(head, order):
     kept, merged = Exemplars(), Exemplars()
     for place in order:
-        kept.offer(at(head, place, 0.5), None)
+        kept.offer(at(head, place, 0.5))
         alone = Exemplars()
-        alone.offer(at(head, place, 0.5), None)
+        alone.offer(at(head, place, 0.5))
         merged.merge(alone)
     for found in (kept, merged):
         entry = found.entries["seasonal"]
@@ -137,9 +137,9 @@ def test_the_first_of_equals_is_kept_in_whichever_order_they_come(head, order):
 def test_merging_keeps_the_clearer_head_with_its_map_and_all_other_patterns(head, stronger):
     sets = Exemplars(), Exemplars()
     for index, (found, place) in enumerate(zip(sets, PLACES, strict=False)):
-        found.offer(at(head, place, 0.6 if index == stronger else 0.5), None)
+        found.offer(at(head, place, 0.6 if index == stronger else 0.5))
         found.maps["seasonal"] = found.maps["seasonal"] + index
-    sets[1].offer(showing(head, "sequential", 9, (0.1, 0.8, 0.0)), None)
+    sets[1].offer(showing(head, "sequential", 9, (0.1, 0.8, 0.0)))
     expected = sets[stronger].maps["seasonal"]
     sets[0].merge(sets[1])
     assert sets[0].entries["seasonal"]["layer"] == PLACES[stronger][1]
@@ -152,7 +152,7 @@ def test_merging_keeps_the_clearer_head_with_its_map_and_all_other_patterns(head
 def test_an_entry_says_what_was_predicted(head):
     kept = Exemplars()
     for index, pattern in enumerate(reversed(PATTERNS)):
-        kept.offer(showing(head, pattern, index, (0.2, 0.2, 0.2)), None)
+        kept.offer(showing(head, pattern, index, (0.2, 0.2, 0.2)))
     listed = kept.listed()
     assert [entry["pattern"] for entry in listed] == list(PATTERNS)
     for entry in listed:
@@ -167,9 +167,9 @@ def test_an_entry_says_what_was_predicted(head):
 
 def test_a_head_without_pattern_or_prediction(head):
     kept = Exemplars()
-    kept.offer(showing(head, None, 0, (0.0, 0.0, 0.0)), None)
+    kept.offer(showing(head, None, 0, (0.0, 0.0, 0.0)))
     assert kept.listed() == []
-    kept.offer(replace(showing(head, "seasonal", 0, (0.0, 0.0, 0.4)), prediction=None), None)
+    kept.offer(replace(showing(head, "seasonal", 0, (0.0, 0.0, 0.4)), prediction=None))
     (entry,) = kept.listed()
     assert (entry["columns"], entry["offsets"], entry["spacing"], entry["lag"]) == (
         [],

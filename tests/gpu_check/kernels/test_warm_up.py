@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gpu_check import check
 from gpu_check.check import Checker
 from gpu_check.kernels import shift_check, warm_up
 from gpu_check.visibility import Visibility
@@ -31,7 +32,7 @@ def launched(monkeypatch):
     seen: set = set()
     recorded = Recorded(shift_check._shift_check, seen)
     monkeypatch.setattr(shift_check, "_shift_check", recorded)
-    monkeypatch.setattr(Checker, "_measured", Checker._measured_together)
+    monkeypatch.setattr(check, "_together", lambda device: True)
     return seen
 
 
