@@ -109,7 +109,8 @@ def rows() -> list[tuple[str, str, str]]:
     many = four_theorems(270, head, claims)
     found.append(("four theorems, all pairs, 270 heads of 1,024", f"{many:.1f} s", "limit 20 s"))
     check = TiledCheck(head)
-    seen = seconds(lambda: observe(check.query_logit, check.key_logit, visibility), 3)
+    features = check.query_logit[None], check.key_logit[None]
+    seen = seconds(lambda: observe(*features, visibility), 3)
     found.append(("attention map observed, one head of 1,024", f"{seen:.3f} s", ""))
     queries, keys = synthetic_layer(9, 3, 1024, 64)
     layer = seconds(

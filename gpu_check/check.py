@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from gpu_check.capture import LayerCapture
 
 
-GPU_THREADS = 3
-"""Heads that are measured side by side on a GPU: while one head's numbers are read and summarised,
-the kernels of another run."""
-
-
 @dataclass
 class CheckResult:
     """Results of the heads checked so far, and the moments of their queries and keys."""
@@ -73,10 +68,10 @@ class CheckResult:
 class Checker:
     """Measures layer after layer, the heads of a layer side by side.
 
-    threads: default one per core, and few on a GPU. on_head: called after every head. world: the
-    processes that share the heads; each is given all layers and measures its own heads. `result`
-    holds those until `gather`; pending: heads of all processes since. `finished` is without the
-    layer that a GPU still works on.
+    threads: for the heads on a processor, default one per core. on_head: called after every head.
+    world: the processes that share the heads; each is given all layers and measures its own heads.
+    `result` holds those until `gather`; pending: heads of all processes since. `finished` is
+    without the layer that a GPU still works on.
     """
 
     def __init__(
@@ -88,7 +83,6 @@ class Checker:
     ) -> None:
         self.lag = lag
         self.threads = threads or max(1, (os.cpu_count() or 1) // world.local_size)
-        self._given = threads is not None
         self.on_head = on_head
         self.world = world
         self.finished = CheckResult()
@@ -224,8 +218,7 @@ class Checker:
     def _working(self, device: torch.device) -> Iterator[LayerPipeline]:
         """A pipeline on the device; an error or an interrupt ends it."""
         if self._pipeline is None:
-            threads = self.threads if self._given else min(self.threads, GPU_THREADS)
-            self._pipeline = LayerPipeline(threads, device, self.lag)
+            self._pipeline = LayerPipeline(device, self.lag)
         pipeline = self._pipeline
         try:
             with torch.cuda.device(device) if device.type == "cuda" else nullcontext():

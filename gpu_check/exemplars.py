@@ -108,13 +108,13 @@ def reduced_map(measured: Measured) -> tuple[int, np.ndarray]:
     cells = math.ceil(length / block)
     device = check.query_logit.device
     reduced = torch.zeros((cells, cells), dtype=torch.float32, device=device)
-    features = check.query_logit, check.key_logit
+    features = check.query_logit[None], check.key_logit[None]
     for part in row_blocks(*features, check.head.visibility, measured.softcap):
-        rows, width = part.attention.shape
+        _, rows, width = part.attention.shape
         # whole cells: zeros before the first row, behind the last one and behind the last key
         before = part.first % block
         sides = 0, -width % block, before, -(before + rows) % block
-        padded = torch.nn.functional.pad(part.attention.to(torch.float32), sides)
+        padded = torch.nn.functional.pad(part.attention[0].to(torch.float32), sides)
         largest = padded.unfold(0, block, block).unfold(1, block, block).amax(dim=(2, 3))
         first, (height, width) = part.first // block, largest.shape
         seen = reduced[first : first + height, :width]

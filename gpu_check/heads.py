@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import rankdata
 
 from gpu_check import divergence
-from gpu_check.attention import Attention, observe
-from gpu_check.lifetimes import Lifetimes
+from gpu_check.attention import Attention, cells, observe
+from gpu_check.lifetimes import HORIZON, Lifetimes
 from gpu_check.maxima import check_maxima
 from gpu_check.moments import HeadMoments, of_head
-from gpu_check.pairs import Claim, Head, PairStatistics, TiledCheck
+from gpu_check.pairs import Claim, Head, LogitFeatures, PairStatistics, TiledCheck
 from gpu_check.results import HeadResult, TheoremResult
 from gpu_check.reuse import Reuse
 from gpu_check.vectors import Subject, Vectors, kept, mean_drift, or_none, vectors
@@ -63,24 +64,60 @@ class Prepared:
 
 def measure(subject: Subject, lag: int | None = None) -> Measured:
     """Measure one head. lag: period for the seasonal theorem, None for the best query lag."""
-    head = prepare(subject, vectors([subject])[0], lag)
+    (head,) = prepare([subject], vectors([subject]), lag)
     check, row_std = head.measured.check, head.measured.attention.row_std
     return finish(head, check.run(head.claims, row_std))
 
 
-def prepare(subject: Subject, own: Vectors, lag: int | None = None) -> Prepared:
-    """Measure one head but for its pairs. own: `vectors` of this subject."""
-    head = subject.head
-    check = TiledCheck(head)
-    lifetimes = Lifetimes(head, subject.query, subject.key, subject.softcap)
+def prepare(
+    subjects: Sequence[Subject], own: Sequence[Vectors], lag: int | None = None
+) -> list[Prepared]:
+    """Measure heads of one layer but for their pairs. own: `vectors` of these subjects."""
+    if not subjects:
+        return []
+    length, device = subjects[0].head.visibility.length, subjects[0].query.device
+    at_once = max(cells(device) // (HORIZON * length), 1)
+    found: list[Prepared] = []
+    for start in range(0, len(subjects), at_once):
+        part = slice(start, start + at_once)
+        for each in zip(subjects[part], own[part], _maps(subjects[part]), strict=True):
+            found.append(_prepare(*each, lag))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """What a head's rows of attention show; error: largest rounding error of a logit."""
+
+    check: TiledCheck
+    attention: Attention
+    lifetime: dict[str, Any] | None
+    reuse: dict[str, Any] | None
+    error: float
+
+
+def _maps(subjects: Sequence[Subject]) -> list[_Map]:
+    """The maps of heads of one layer, all at once."""
+    heads, softcap = [subject.head for subject in subjects], subjects[0].softcap
+    logits = LogitFeatures.of(heads)
+    query = torch.stack([subject.query for subject in subjects])
+    key = torch.stack([subject.key for subject in subjects])
+    lifetimes = Lifetimes(heads[0], query, key, softcap)
     reuse = Reuse(lifetimes)
     attention = observe(
-        check.query_logit,
-        check.key_logit,
-        head.visibility,
-        softcap=subject.softcap,
+        logits.query,
+        logits.key,
+        heads[0].visibility,
+        softcap=softcap,
         watchers=(lifetimes.add, reuse.add),
     )
+    checks = [TiledCheck(head, logits=logits.head(index)) for index, head in enumerate(heads)]
+    each = checks, attention, lifetimes.summary(), reuse.summary(), lifetimes.errors
+    return [_Map(*one) for one in zip(*each, strict=True)]
+
+
+def _prepare(subject: Subject, own: Vectors, seen: _Map, lag: int | None) -> Prepared:
+    head, check, attention = subject.head, seen.check, seen.attention
     valid = head.visibility.valid
     q_similarity, k_similarity = own.q_similarity, own.k_similarity
     energy = or_none(lambda: channel_energy(kept(head.z, valid), kept(head.w, valid), head.rope))
@@ -125,11 +162,11 @@ def prepare(subject: Subject, own: Vectors, lag: int | None = None) -> Prepared:
         drift=_drift(subject, own, attention),
         theorems={},
         angle_bound=_angle(subject),
-        lifetime=lifetimes.summary(),
-        reuse=reuse.summary(),
+        lifetime=seen.lifetime,
+        reuse=seen.reuse,
         kl=divergence.compare(
             *_observed_steps(head.visibility, attention),
-            error=lifetimes.error,
+            error=seen.error,
         ),
     )
     theorems = {}

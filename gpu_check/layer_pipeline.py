@@ -1,7 +1,8 @@
 """Layers on a GPU, of which one is begun before the one before it is finished.
 
-What is done alike for all heads of a layer is done once, so that the GPU is told less often; what
-is left for each head is done in threads. While they work, the model may run on to the next layer.
+What is done alike for all heads of a layer is done once, so that the GPU is told less often. A
+thread begins with a layer while another compares the pairs of the one before, and while the model
+runs on to the next.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,31 +16,31 @@ from gpu_check.vectors import Subject, vectors
 
 
 class LayerPipeline:
-    """Measures the heads of one layer after the other.
+    """Measures the heads of one layer after the other. lag: as in `gpu_check.heads.measure`."""
 
-    threads: heads that are measured side by side. lag: as in `gpu_check.heads.measure`.
-    """
-
-    def __init__(self, threads: int, device: torch.device, lag: int | None = None) -> None:
+    def __init__(self, device: torch.device, lag: int | None = None) -> None:
         self.device, self.lag = device, lag
-        self._pool = HeadThreads(threads, device)
-        self._begun: Iterable[Prepared] = ()
+        self._thread = HeadThreads(1, device)
+        self._begun: Iterable[list[Prepared]] = ()
 
     def add(self, subjects: Sequence[Subject]) -> list[Measured]:
         """Begin with these heads of a layer; the heads of the layer before, measured."""
-        alone = vectors(subjects)
-        begun = self._pool.map(partial(prepare, lag=self.lag), subjects, alone)
+        begun = self._thread.map(partial(_begin, lag=self.lag), [subjects])
         before, self._begun = self._begun, begun
-        return _compared(list(before))
+        return _compared([head for heads in before for head in heads])
 
     def rest(self) -> list[Measured]:
         """The heads of the layer that was added last, measured."""
         before, self._begun = self._begun, ()
-        return _compared(list(before))
+        return _compared([head for heads in before for head in heads])
 
     def close(self, cancel: bool = False) -> None:
-        """End the threads. cancel: leave out what they have not begun with."""
-        self._pool.close(cancel)
+        """End the thread. cancel: leave out what it has not begun with."""
+        self._thread.close(cancel)
+
+
+def _begin(subjects: Sequence[Subject], lag: int | None) -> list[Prepared]:
+    return prepare(subjects, vectors(subjects), lag)
 
 
 def _compared(heads: Sequence[Prepared]) -> list[Measured]:

@@ -8,7 +8,7 @@ O(T d + tile^2) per head. Arithmetic is float64; pairs that it leaves open are s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -113,25 +113,74 @@ class Head:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class LogitFeatures:
+    """values: `Head.channel_values`. query, key: (H, T, F) features whose products are logits.
+
+    Of several heads of one layer, or of one, without the H.
+    """
+
+    values: dict[str, torch.Tensor]
+    query: torch.Tensor
+    key: torch.Tensor
+
+    @classmethod
+    def of(cls, heads: Sequence[Head]) -> "LogitFeatures":
+        """Of heads that share all but z and w."""
+        values = heads[0].channel_values()
+        values |= {name: torch.stack([getattr(head, name) for head in heads]) for name in "zw"}
+        logit = separate(LOGIT)
+        return cls(values, logit.query_features(values), logit.key_features(values))
+
+    def head(self, index: int) -> "LogitFeatures":
+        """Those of one head."""
+        own = {name: self.values[name][index] for name in "zw"}
+        return LogitFeatures(self.values | own, self.query[index], self.key[index])
+
+
 class TiledCheck:
     """All-pairs check of one head: generates the features once, then walks the tiles once.
 
-    settled: pairs of one claim that are settled in Arb, at most.
+    settled: pairs of one claim that are settled in Arb, at most. logits: the head's part of a
+    layer's `LogitFeatures`, where known.
     """
 
-    def __init__(self, head: Head, tile: int = TILE, settled: int = SETTLED) -> None:
+    def __init__(
+        self,
+        head: Head,
+        tile: int = TILE,
+        settled: int = SETTLED,
+        logits: "LogitFeatures | None" = None,
+    ) -> None:
         self.head = head
         self.tile = tile
         self.settled = settled
-        self.values = head.channel_values()
-        logit = separate(LOGIT)
-        self.query_logit = logit.query_features(self.values)
-        self.key_logit = logit.key_features(self.values)
-        weight = torch.sqrt(self.values["lambda"] / head.scale)
-        self.query_vectors = _vectors(head.z * weight)
-        self.key_vectors = _vectors(head.w * weight)
-        self.query_norm = torch.linalg.vector_norm(self.query_vectors, dim=-1)
-        self.key_norm = torch.linalg.vector_norm(self.key_vectors, dim=-1)
+        logits = logits or LogitFeatures.of([head]).head(0)
+        self.values, self.query_logit, self.key_logit = logits.values, logits.query, logits.key
+
+    @cached_property
+    def query_vectors(self) -> torch.Tensor:
+        """(T, 2M) whose inner products with `key_vectors` are the logits without RoPE's turns."""
+        return _vectors(self.head.z * self._weight)
+
+    @cached_property
+    def key_vectors(self) -> torch.Tensor:
+        """(T, 2M)."""
+        return _vectors(self.head.w * self._weight)
+
+    @cached_property
+    def query_norm(self) -> torch.Tensor:
+        """(T,)."""
+        return torch.linalg.vector_norm(self.query_vectors, dim=-1)
+
+    @cached_property
+    def key_norm(self) -> torch.Tensor:
+        """(T,)."""
+        return torch.linalg.vector_norm(self.key_vectors, dim=-1)
+
+    @property
+    def _weight(self) -> torch.Tensor:
+        return torch.sqrt(self.values["lambda"] / self.head.scale)
 
     def run(self, claims: Sequence[Claim], row_std: torch.Tensor) -> list[PairStatistics]:
         """Check all claims on every visible pair; the statistics come in the order of the claims.

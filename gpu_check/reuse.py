@@ -7,6 +7,7 @@ the query and the diameter of the keys alone. By theorem `lifetime` no discarded
 the row's top key while the query has turned by less than the angle over the discarded keys.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,17 @@ INFORMATIVE = 0.5
 class Reuse:
     """Collects blocks of rows in order; `summary` tells what the discarded keys were worth.
 
-    lifetimes: of the same head; it must be given every block first.
+    lifetimes: of the same heads; it must be given every block first.
     """
 
     def __init__(self, lifetimes: Lifetimes) -> None:
         self.lifetimes = lifetimes
         self.head, self.key = lifetimes.head, lifetimes.key
-        length, device = self.head.visibility.length, self.key.device
-        self.farthest = torch.zeros(length, dtype=torch.float64, device=device)
-        shape = len(HORIZONS), 4, length
-        # of row t at every horizon: epsilon, the mass later, the oscillation in between, and by how
-        # much the top key of row t is ahead of the keys discarded then
+        (heads, length, _), device = self.key.shape, self.key.device
+        self.farthest = torch.zeros((heads, length), dtype=torch.float64, device=device)
+        shape = len(HORIZONS), 4, heads, length
+        # of every head's row t at every horizon: epsilon, the mass later, the oscillation in
+        # between, and by how much the top key of row t is ahead of the keys discarded then
         self.measured = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
 
     def add(self, block: Block) -> None:
@@ -65,15 +66,17 @@ class Reuse:
             else:
                 found = self._compare(step, block, visible, masses, first)
             # Rows without a common key give 0/0, which is left out at the end.
-            self.measured[place][:, rows] = torch.stack(found)
+            self.measured[place][..., rows] = torch.stack(found)
 
     def _add_distances(self, block: Block, visible: torch.Tensor) -> None:
         """The farthest key that each key sees behind it."""
         new, squares = slice(block.first + block.repeated, block.stop), self.lifetimes.squares
         width = block.stop
-        apart = square_distances(self.key[new], self.key[:width], squares[new], squares[:width])
-        apart[:, block.start :] *= visible[block.repeated :]
-        self.farthest[new] = apart.amax(dim=1).clamp_(min=0).sqrt_()
+        apart = square_distances(
+            self.key[:, new], self.key[:, :width], squares[:, new], squares[:, :width]
+        )
+        apart[..., block.start :] *= visible[block.repeated :]
+        self.farthest[:, new] = apart.amax(dim=-1).clamp_(min=0).sqrt_()
 
     def _compared(self, step: int, block: Block, first: int) -> tuple[torch.Tensor, ...]:
         """`_compare` by a kernel."""
@@ -88,8 +91,8 @@ class Reuse:
             begin=first,
             step=step,
         )
-        top = lives.top[block.first + first : block.stop - step]
-        own = block.logits[first + step :].gather(1, top[:, None])[:, 0]
+        top = lives.top[:, block.first + first : block.stop - step]
+        own = block.logits[:, first + step :].gather(-1, top[..., None])[..., 0]
         return (
             found.early_gone / found.early,
             found.late_gone / found.late,
@@ -102,56 +105,49 @@ class Reuse:
     ) -> tuple[torch.Tensor, ...]:
         """What each row of a block, from `first` on, shows of its keys `step` rows later.
 
-        visible: of the block, as a factor. masses: (R,) of the keys discarded at each row.
+        visible: of the block, as a factor. masses: (H, R) of the keys discarded at each row.
         """
         start = block.start
         early, late = slice(first, len(block.rows) - step), slice(first + step, len(block.rows))
-        gone, lost = self.lifetimes.gone[early], self.lifetimes.lost[early]
-        logits, attention, seen = block.logits[late], block.attention[late], visible[early]
-        discarded = masses[early]
+        gone, lost = self.lifetimes.gone[:, early], self.lifetimes.lost[:, early]
+        logits, attention, seen = block.logits[:, late], block.attention[:, late], visible[early]
+        discarded = masses[:, early]
         if not start:  # a row may no longer see what an earlier one saw
             seen = seen * visible[late]
             gone = gone * seen
-            discarded = _shares(block.attention[early], gone, start, seen)
+            discarded = _shares(block.attention[:, early], gone, start, seen)
         rows = slice(block.first + first, block.stop - step)
         # Hidden keys have logits of -inf and an attention of 0.
-        own = logits.gather(1, self.lifetimes.top[rows, None])[:, 0]
+        own = logits.gather(-1, self.lifetimes.top[:, rows, None])[..., 0]
         work = logits + lost
-        ahead = own - work.amax(dim=1)
-        change, apart = torch.sub(logits, block.logits[early], out=work), seen == 0
-        change[:, start:].masked_fill_(apart, -torch.inf)
-        highest = change.amax(dim=1)
-        change[:, start:].masked_fill_(apart, torch.inf)
-        oscillation = highest - change.amin(dim=1)
+        ahead = own - work.amax(dim=-1)
+        change, apart = torch.sub(logits, block.logits[:, early], out=work), seen == 0
+        change[..., start:].masked_fill_(apart, -torch.inf)
+        highest = change.amax(dim=-1)
+        change[..., start:].masked_fill_(apart, torch.inf)
+        oscillation = highest - change.amin(dim=-1)
         later = _shares(attention, gone, start, seen, out=work)
         return discarded, later, oscillation, ahead
 
-    def summary(self) -> dict[str, Any] | None:
-        """The "reuse" of a head in check.json, by horizon; None if there is no row to follow."""
+    def summary(self) -> list[dict[str, Any] | None]:
+        """The "reuse" of every head in check.json, by horizon; None without a row to follow."""
         rows = [followed(self.head.visibility, step).numpy() for step in HORIZONS]
         if not any(each.any() for each in rows):
-            return None
+            return [None] * len(self.key)
         numbers = self._numbers()
         # Read in one go: a GPU is waited for only once.
-        table = to_numpy(torch.stack([each.double() for each in numbers.values()]))
-        found = {}
-        for place, step in enumerate(HORIZONS):
-            columns = table[:, place, rows[place]]
-            needed = [list(numbers).index(name) for name in NEEDED]
-            columns = columns[:, np.isfinite(columns[needed]).all(axis=0)]
-            if columns.size:
-                found[str(step)] = _means(dict(zip(numbers, columns, strict=True)))
-        return found or None
+        table = to_numpy(torch.stack([each.double() for each in numbers.values()], dim=2))
+        return [_by_horizon(list(numbers), of_head, rows) for of_head in table.swapaxes(0, 1)]
 
     def _numbers(self) -> dict[str, torch.Tensor]:
-        """(HORIZONS, T) each; without meaning for rows that are not followed."""
+        """(HORIZONS, H, T) each; without meaning for rows that are not followed."""
         discarded, observed, oscillation, ahead = self.measured.unbind(1)
         lives = self.lifetimes
         on_top = torch.stack([lives.holds(step, lives.angle_discarded) for step in HORIZONS])
         limit = self._oscillation()
         measured, a_priori = mass_later(discarded, torch.stack([oscillation, limit]))
         # Each mass errs by its sum's roundings and four logits' errors, relative to itself.
-        slack = 8 * lives.error + 8 * len(self.key) * UNIT_ROUNDOFF
+        slack = 8 * lives.error + 8 * self.key.shape[1] * UNIT_ROUNDOFF
         leads = ahead >= 0
         return {
             "discarded": discarded,
@@ -171,24 +167,37 @@ class Reuse:
         }
 
     def _oscillation(self) -> torch.Tensor:
-        """(HORIZONS, T) what the query's move allows the logit changes to differ by."""
+        """(HORIZONS, H, T) what the query's move allows the logit changes to differ by."""
         move = torch.stack([self.lifetimes.move(step) for step in HORIZONS])
         values = {"lambda": self.head.scale, "query_move": move}
         if self.lifetimes.softcap is None:
             return evaluate(BY_NORMS, values | {"key_distance": self._diameter()})
         # A soft-cap keeps the size of a change, not what the changes of all keys have in common.
-        size = self.lifetimes.squares.sqrt().cummax(dim=0).values
+        size = self.lifetimes.squares.sqrt().cummax(dim=-1).values
         return evaluate(
             OSCILLATION, {"bound_max": evaluate(BY_NORMS, values | {"key_distance": size})}
         )
 
     def _diameter(self) -> torch.Tensor:
-        """(T,) no less than the largest distance of two keys that row t sees."""
+        """(H, T) no less than the largest distance of two keys that row t sees."""
         window = self.head.visibility.window
-        if window is None or window >= len(self.farthest):
-            return self.farthest.cummax(dim=0).values
+        if window is None or window >= self.farthest.shape[-1]:
+            return self.farthest.cummax(dim=-1).values
         padded = torch.nn.functional.pad(self.farthest, (window - 1, 0))
-        return padded.unfold(0, window, 1).amax(dim=1)
+        return padded.unfold(-1, window, 1).amax(dim=-1)
+
+
+def _by_horizon(
+    names: Sequence[str], table: np.ndarray, rows: Sequence[np.ndarray]
+) -> dict[str, Any] | None:
+    """What is told of a head. table: (HORIZONS, N, T) numbers of these names; rows: (T,) bool."""
+    needed, found = [names.index(name) for name in NEEDED], {}
+    for step, columns, counted in zip(HORIZONS, table, rows, strict=True):
+        followed_rows = columns[:, counted]
+        finite = followed_rows[:, np.isfinite(followed_rows[needed]).all(axis=0)]
+        if finite.size:
+            found[str(step)] = _means(dict(zip(names, finite, strict=True)))
+    return found or None
 
 
 def _means(columns: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -209,13 +218,13 @@ def _shares(
     seen: torch.Tensor,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(R,) share of the discarded keys in the attention on those that are seen.
+    """(H, R) share of the discarded keys in the attention on those that are seen.
 
-    gone: (R, W), 1 where discarded, else 0; seen: the same for the keys from `start` on, those
-    before all being seen. out: scratch.
+    attention: (H, R, W). gone: (H, R, W), 1 where discarded, else 0; seen: the same for the keys
+    from `start` on, those before all being seen. out: scratch.
     """
-    total = attention[:, :start].sum(dim=1) + (attention[:, start:] * seen).sum(dim=1)
-    return torch.mul(attention, gone, out=out).sum(dim=1) / total
+    total = attention[..., :start].sum(dim=-1) + (attention[..., start:] * seen).sum(dim=-1)
+    return torch.mul(attention, gone, out=out).sum(dim=-1) / total
 
 
 def mass_later(discarded: torch.Tensor, oscillation: torch.Tensor) -> torch.Tensor:

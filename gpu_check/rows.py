@@ -40,27 +40,33 @@ def seen_keys(visibility: Visibility) -> np.ndarray:
     return np.where(valid, before[rows + 1] - before[first], 0)
 
 
-def logit_error(head: Head, query: torch.Tensor, key: torch.Tensor) -> float:
-    """`rounding.logit_error` for the longest query and the longest key of a head."""
+def logit_errors(head: Head, query: torch.Tensor, key: torch.Tensor) -> list[float]:
+    """`rounding.logit_error` for the longest query and the longest key of each head, (H, T, d).
+
+    head: one of them; their RoPE, scale and visibility are the same.
+    """
     # Read in one go: a GPU is waited for only once.
-    longest = torch.stack([torch.linalg.vector_norm(x, dim=-1).max() for x in (query, key)])
-    query_norm, key_norm = longest.tolist()
+    norms = [torch.linalg.vector_norm(x, dim=-1).amax(dim=-1) for x in (query, key)]
     angle = head.visibility.length * float(head.rope.frequencies.max())
-    return rounding.logit_error(head.z.shape[1], angle, head.scale * query_norm * key_norm)
+    return [
+        rounding.logit_error(head.z.shape[1], angle, head.scale * query_norm * key_norm)
+        for query_norm, key_norm in torch.stack(norms, dim=1).tolist()
+    ]
 
 
 def square_distances(
     left: torch.Tensor, right: torch.Tensor, left_squares: torch.Tensor, right_squares: torch.Tensor
 ) -> torch.Tensor:
-    """(R, C) |left_r - right_c|^2 from one product, no smaller than the exact ones or 0.
+    """(..., R, C) |left_r - right_c|^2 from one product, no smaller than the exact ones or 0.
 
-    left, right: (R, d), (C, d). *_squares: their squared norms, which are two more terms of the
-    product. A sum of d + 2 terms errs by d + 2 units in the last place of their magnitudes, which
-    are at most twice the sum of both squared norms; the squared norms err by d units. So much
+    left, right: (..., R, d), (..., C, d). *_squares: their squared norms, which are two more terms
+    of the product. A sum of d + 2 terms errs by d + 2 units in the last place of their magnitudes,
+    which are at most twice the sum of both squared norms; the squared norms err by d units. So much
     is added: (3d + 8) units of the sum of both. Where squares underflow, it may be below 0.
     """
-    more = 1 + (3 * left.shape[1] + 8) * UNIT_ROUNDOFF
-    ones = torch.ones_like(left_squares)[:, None], torch.ones_like(right_squares)[:, None]
-    of_left = torch.cat([left * -2, left_squares[:, None] * more, ones[0]], dim=1)
-    of_right = torch.cat([right, ones[1], right_squares[:, None] * more], dim=1)
-    return of_left @ of_right.T
+    more = 1 + (3 * left.shape[-1] + 8) * UNIT_ROUNDOFF
+    left_squares, right_squares = left_squares[..., None], right_squares[..., None]
+    ones = torch.ones_like(left_squares), torch.ones_like(right_squares)
+    of_left = torch.cat([left * -2, left_squares * more, ones[0]], dim=-1)
+    of_right = torch.cat([right, ones[1], right_squares * more], dim=-1)
+    return of_left @ of_right.mT

@@ -181,27 +181,27 @@ def _spacing(profile: np.ndarray, lines: np.ndarray) -> float | None:
 
 
 def lag_similarity(rows: Array) -> Array:
-    """(R,) similarity of rows of attention off the columns that lie each lag apart.
+    """(..., R) similarity of rows of attention off the columns that lie each lag apart.
 
-    Mean over t of <P_t, P_{t+L}>, over what it would be if both rows were equal. rows: (R, n)
+    Mean over t of <P_t, P_{t+L}>, over what it would be if both rows were equal. rows: (..., R, n)
     consecutive rows, or sketches of them that keep inner products up to a factor.
     """
     xp = namespace(rows)
     products = lag_products(rows)
     counts = xp.arange(rows.shape[-2], 0, -1, dtype=xp.float64, device=rows.device)
-    energy = products[..., 0] / rows.shape[-2]
+    energy = products[..., :1] / rows.shape[-2]
     return products / counts / xp.clip(energy, 1e-30, None)
 
 
 def moved_products(attention: Array, rows: Array) -> Array:
-    """(): sum over t of <P_t, P_{t+1}> where row t + 1 is read one key later, as `rows` has both.
+    """(...): sum over t of <P_t, P_{t+1}>, row t + 1 read one key later, where `rows` has both.
 
-    attention: (R, T) rows of attention at the ascending positions `rows`.
+    attention: (..., R, T) rows of attention at the ascending positions `rows`.
     """
     xp = namespace(attention, rows)
     follows = rows[1:] - rows[:-1] == 1
-    products = xp.sum(attention[:-1, :-1] * attention[1:, 1:], axis=-1)
-    return xp.sum(xp.where(follows, products, xp.zeros_like(products)))
+    products = xp.sum(attention[..., :-1, :-1] * attention[..., 1:, 1:], axis=-1)
+    return xp.sum(xp.where(follows, products, xp.zeros_like(products)), axis=-1)
 
 
 def moved_similarity(products: float, energy: float, rows: Array) -> float:

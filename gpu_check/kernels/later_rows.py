@@ -18,7 +18,7 @@ NUMBERS = 7
 
 @dataclass(frozen=True, eq=False)
 class LaterRows:
-    """Of rows r and r + step, (n,) each, over the keys that both see.
+    """Of rows r and r + step, (H, n) each, over the keys that both see.
 
     early, late: attention of the earlier and of the later row. early_gone, late_gone: of it that on
     keys discarded at the earlier. rival: highest logit of these in the later row, -inf if there is
@@ -35,16 +35,17 @@ class LaterRows:
 
 
 @triton.jit(
-    do_not_specialize=["begin_row", "step", "count", "width", "first"],
+    do_not_specialize=["begin_row", "step", "count", "rows", "width", "apart", "first"],
     do_not_specialize_on_alignment=["logits", "attention", "thresholds", "found"],
 )
 def _later_rows(
-    logits, attention, thresholds, found, begin_row, step, count, width, first, KEYS: tl.constexpr
-):
-    row = begin_row + tl.program_id(0)
-    place = row.to(tl.int64) * width
+    logits, attention, thresholds, found, begin_row, step, count, rows, width, apart, first,
+    KEYS: tl.constexpr,
+):  # fmt: skip
+    row, head = begin_row + tl.program_id(0), tl.program_id(1).to(tl.int64)
+    place = head * apart + row.to(tl.int64) * width
     behind = place + step.to(tl.int64) * width
-    threshold = tl.load(thresholds + row)
+    threshold = tl.load(thresholds + head * rows + row)
     stop = tl.minimum(first + row + 1, width)
     key = tl.arange(0, KEYS)
     zero = tl.zeros((KEYS,), tl.float64)
@@ -67,14 +68,15 @@ def _later_rows(
         rival = tl.maximum(rival, tl.where(gone, after, float("-inf")))
         highest = tl.maximum(highest, tl.where(shared, change, float("-inf")))
         lowest = tl.minimum(lowest, tl.where(shared, change, float("inf")))
-    found += tl.program_id(0)
+    found += head * count + tl.program_id(0)
+    each = count.to(tl.int64) * tl.num_programs(1)
     tl.store(found, tl.sum(early, axis=0))
-    tl.store(found + count, tl.sum(early_gone, axis=0))
-    tl.store(found + 2 * count, tl.sum(late, axis=0))
-    tl.store(found + 3 * count, tl.sum(late_gone, axis=0))
-    tl.store(found + 4 * count, tl.max(rival, axis=0))
-    tl.store(found + 5 * count, tl.max(highest, axis=0))
-    tl.store(found + 6 * count, tl.min(lowest, axis=0))
+    tl.store(found + each, tl.sum(early_gone, axis=0))
+    tl.store(found + 2 * each, tl.sum(late, axis=0))
+    tl.store(found + 3 * each, tl.sum(late_gone, axis=0))
+    tl.store(found + 4 * each, tl.max(rival, axis=0))
+    tl.store(found + 5 * each, tl.max(highest, axis=0))
+    tl.store(found + 6 * each, tl.min(lowest, axis=0))
 
 
 def later_rows(
@@ -88,20 +90,23 @@ def later_rows(
 ) -> LaterRows:
     """Compare each of the consecutive rows, from number `begin` on, with that `step` behind it.
 
-    logits, attention: (R, W) float64, contiguous; -inf and 0 where a key is hidden, as keys behind
-    a row's own position are. thresholds: (R,) float64, attention below which a key is discarded.
-    first: position of row number 0. Raises InputError for other shapes, types or numbers.
+    logits, attention: (H, R, W) float64, the rows of a head contiguous; -inf and 0 where a key is
+    hidden, as keys behind a row's own position are. thresholds: (H, R) float64, attention below
+    which a key is discarded. first: position of row number 0. Raises InputError for other shapes,
+    types or numbers.
     """
     require_rows(logits, attention)
-    rows, width = logits.shape
-    if tuple(thresholds.shape) != (rows,) or thresholds.dtype != torch.float64:
-        raise InputError(f"thresholds {tuple(thresholds.shape)} given; pass ({rows},) float64")
+    heads, rows, width = logits.shape
+    if tuple(thresholds.shape) != (heads, rows) or thresholds.dtype != torch.float64:
+        raise InputError(
+            f"thresholds {tuple(thresholds.shape)} given; pass ({heads}, {rows}) float64"
+        )
     if begin < 0 or step < 0:
         raise InputError(f"rows from {begin} on and a step of {step} given; pass 0 or more")
     count = max(rows - step - begin, 0)
-    found = torch.empty((NUMBERS, count), dtype=torch.float64, device=logits.device)
+    found = torch.empty((NUMBERS, heads, count), dtype=torch.float64, device=logits.device)
     if count:
-        _later_rows[(count,)](
+        _later_rows[(count, heads)](
             logits,
             attention,
             thresholds.contiguous(),
@@ -109,7 +114,9 @@ def later_rows(
             begin,
             step,
             count,
+            rows,
             width,
+            logits.stride(0),
             first,
             KEYS,
             num_warps=WARPS,

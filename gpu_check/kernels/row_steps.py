@@ -20,9 +20,9 @@ NUMBERS = 5
 
 @dataclass(frozen=True, eq=False)
 class RowSteps:
-    """std: (R,) of the logits that a row sees, 0 where it sees none. Of the steps (R - 1,) each,
-    over the keys of the earlier row with attention that the later one sees, too: the arguments of
-    `tappa_theory.drift.change_of_sums`."""
+    """std: (H, R) of the logits that a row sees, 0 where it sees none. Of the steps, (H, R - 1)
+    each, over the keys of the earlier row with attention that the later one sees, too: the
+    arguments of `tappa_theory.drift.change_of_sums`."""
 
     std: torch.Tensor
     largest: torch.Tensor
@@ -44,12 +44,12 @@ def _step(logits, attention, place, i, stop, width, later):
 
 # One version for every width, position and alignment: what warm_up compiles serves every text.
 @triton.jit(
-    do_not_specialize=["rows", "width", "first"],
+    do_not_specialize=["rows", "width", "apart", "first"],
     do_not_specialize_on_alignment=["logits", "attention", "found"],
 )
-def _row_steps(logits, attention, found, rows, width, first, KEYS: tl.constexpr):
-    row = tl.program_id(0)
-    place = row.to(tl.int64) * width
+def _row_steps(logits, attention, found, rows, width, apart, first, KEYS: tl.constexpr):
+    row, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    place = head * apart + row.to(tl.int64) * width
     later = row + 1 < rows
     stop = tl.minimum(first + row + 1, width)
     key = tl.arange(0, KEYS)
@@ -79,38 +79,49 @@ def _row_steps(logits, attention, found, rows, width, first, KEYS: tl.constexpr)
     for begin in range(0, stop, KEYS):
         i = begin + key
         own, shared, weight, change = _step(logits, attention, place, i, stop, width, later)
-        apart = tl.where(own > float("-inf"), own, centre) - centre
-        squares += apart * apart
+        off = tl.where(own > float("-inf"), own, centre) - centre
+        squares += off * off
         change = tl.where(shared, change - middle, largest)
         exponentials += weight * tl.exp(change - largest)
         variance += weight * change * change
-    found += row
+    found += head * rows + row
+    each = rows.to(tl.int64) * tl.num_programs(1)
     tl.store(found, tl.sum(squares, axis=0) / keys)
-    tl.store(found + rows, largest)
-    tl.store(found + 2 * rows, smallest)
-    tl.store(found + 3 * rows, tl.sum(exponentials, axis=0) / whole)
-    tl.store(found + 4 * rows, tl.sum(variance, axis=0) / whole)
+    tl.store(found + each, largest)
+    tl.store(found + 2 * each, smallest)
+    tl.store(found + 3 * each, tl.sum(exponentials, axis=0) / whole)
+    tl.store(found + 4 * each, tl.sum(variance, axis=0) / whole)
 
 
 def row_steps(logits: torch.Tensor, attention: torch.Tensor, first: int) -> RowSteps:
-    """Reduce consecutive rows, of which the first is that of position `first`.
+    """Reduce consecutive rows of some heads, of which the first is that of position `first`.
 
-    logits, attention: (R, W) float64, contiguous; -inf and 0 where a key is hidden, as keys behind
-    a row's own position are. Raises InputError for other shapes or types.
+    logits, attention: (H, R, W) float64, the rows of a head contiguous; -inf and 0 where a key is
+    hidden, as keys behind a row's own position are. Raises InputError for other shapes or types.
     """
     require_rows(logits, attention)
-    rows, width = logits.shape
-    found = torch.empty((NUMBERS, rows), dtype=torch.float64, device=logits.device)
+    heads, rows, width = logits.shape
+    found = torch.empty((NUMBERS, heads, rows), dtype=torch.float64, device=logits.device)
     if rows:
-        _row_steps[(rows,)](logits, attention, found, rows, width, first, KEYS, num_warps=WARPS)
+        apart = logits.stride(0)
+        _row_steps[(rows, heads)](
+            logits, attention, found, rows, width, apart, first, KEYS, num_warps=WARPS
+        )
     # The last row has no step.
-    return RowSteps(found[0].sqrt_(), *found[1:, :-1].unbind(0))
+    return RowSteps(found[0].sqrt_(), *found[1:, :, :-1].unbind(0))
 
 
 def require_rows(*maps: torch.Tensor) -> None:
-    """Raises InputError unless all are of one shape (R, W), W > 0, float64 and contiguous."""
+    """Raises InputError unless all are (H, R, W) alike, W > 0, float64, rows of a head contiguous.
+
+    Heads lie equally far apart in all of them.
+    """
     for each in maps:
-        fits = each.ndim == 2 and each.shape == maps[0].shape and each.shape[1] > 0
-        if not fits or each.dtype != torch.float64 or not each.is_contiguous():
+        fits = each.ndim == 3 and each.shape == maps[0].shape and 0 not in each.shape[::2]
+        fits = fits and each[0].is_contiguous() and each.stride(0) == maps[0].stride(0)
+        if not fits or each.dtype != torch.float64:
             given = ", ".join(f"{tuple(each.shape)} of {each.dtype}" for each in maps)
-            raise InputError(f"{given} given; pass contiguous float64 of one shape (R, W), W > 0")
+            raise InputError(
+                f"{given} given; pass float64 of one shape (H, R, W), W > 0, and of one memory "
+                "layout, the rows of a head contiguous"
+            )

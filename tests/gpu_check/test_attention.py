@@ -30,7 +30,8 @@ def watch(matrix: np.ndarray, visibility: Visibility | None = None, softcap=None
     """`observe` with the rows of `matrix` as logits: the keys are unit vectors."""
     length = len(matrix)
     query, key = torch.tensor(matrix), torch.eye(length, dtype=torch.float64)
-    return observe(query, key, visibility or Visibility(length), softcap)
+    (found,) = observe(query[None], key[None], visibility or Visibility(length), softcap)
+    return found
 
 
 class Full:
@@ -193,18 +194,19 @@ def test_blocks_show_every_row_once_and_repeat_the_last_ones(name, monkeypatch):
     visibility, softcap = CASES[name]
     query, key = torch.tensor(logits()), torch.eye(LENGTH, dtype=torch.float64)
     full, stop = Full(logits(), visibility, softcap), 0
-    for block in row_blocks(query, key, visibility, softcap):
+    for block in row_blocks(query[None], key[None], visibility, softcap):
         assert block.first + block.repeated == stop
         assert block.repeated == min(attention.REPEATED, stop)
         stop = block.stop
-        width = block.logits.shape[1]
+        (logit,), (shown,) = block.logits, block.attention
+        width = logit.shape[1]
         hidden = np.ones((len(block.rows), width), dtype=bool)
         for row, t in enumerate(block.rows.tolist()):
             hidden[row, full.keys[t]] = False
-        assert np.array_equal(torch.isneginf(block.logits).numpy(), hidden)
+        assert np.array_equal(torch.isneginf(logit).numpy(), hidden)
         assert np.array_equal(~block.visible.numpy(), hidden[:, block.start :])
         assert not hidden[:, : block.start].any()
-        assert block.attention.numpy() == pytest.approx(full.map[block.rows, :width], abs=1e-13)
+        assert shown.numpy() == pytest.approx(full.map[block.rows, :width], abs=1e-13)
     assert stop == LENGTH
 
 

@@ -78,10 +78,10 @@ def test_an_error_leaves_the_layers_before_and_ends_the_threads(error, add, monk
         close(self, cancel)
         ended.append(cancel)
 
-    def failing(subject, *given, **options):
-        if subject.layer == 1:
+    def failing(subjects, *given):
+        if subjects[0].layer == 1:
             raise error
-        return usual(subject, *given, **options)
+        return usual(subjects, *given)
 
     monkeypatch.setattr(layer_pipeline.HeadThreads, "close", closed)
     monkeypatch.setattr(layer_pipeline, "prepare", failing)

@@ -90,14 +90,50 @@ def cases() -> dict[str, Case]:
 CASES = cases()
 
 
-def collected(case: Case) -> tuple[Lifetimes, Reuse]:
+class Life:
+    """Of one head what `Lifetimes` tells of several."""
+
+    def __init__(self, heads: Lifetimes) -> None:
+        assert len(heads.query) == 1
+        self.heads, self.first, self.top = heads, heads.first, heads.top[0]
+        self.angle, self.angle_discarded = heads.angle[0], heads.angle_discarded[0]
+
+    def certified(self) -> torch.Tensor:
+        return self.heads.certified()[0]
+
+    def observed(self) -> tuple[torch.Tensor, torch.Tensor]:
+        old, every = self.heads.observed()
+        return old[0], every[0]
+
+    def turn(self, row: int, step: int) -> float:
+        return float(self.heads.turn(step)[0, row])
+
+    def summary(self) -> dict[str, Any] | None:
+        (found,) = self.heads.summary()
+        return found
+
+
+class Again:
+    """Of one head what `Reuse` tells of several."""
+
+    def __init__(self, heads: Reuse) -> None:
+        self.heads, self.measured = heads, heads.measured[:, :, 0]
+
+    def limit(self) -> torch.Tensor:
+        return self.heads._oscillation()[:, 0]
+
+    def summary(self) -> dict[str, Any] | None:
+        (found,) = self.heads.summary()
+        return found
+
+
+def collected(case: Case) -> tuple[Life, Again]:
     check = TiledCheck(case.head)
-    life = Lifetimes(case.head, case.query, case.key, case.softcap)
+    life = Lifetimes(case.head, case.query[None], case.key[None], case.softcap)
     again = Reuse(life)
-    observe(
-        check.query_logit, check.key_logit, case.visibility, case.softcap, (life.add, again.add)
-    )
-    return life, again
+    features = check.query_logit[None], check.key_logit[None]
+    observe(*features, case.visibility, case.softcap, (life.add, again.add))
+    return Life(life), Again(again)
 
 
 class Naive:
@@ -299,7 +335,7 @@ def test_masses_are_those_of_a_loop_over_rows_and_keys(name):
             epsilon, mass, oscillation, a_priori = naive.masses(t, step)
             found = again.measured[place][:, t].tolist()
             assert found[:3] == pytest.approx([epsilon, mass, oscillation], abs=1e-12)
-            allowed = float(again._oscillation()[place, t])
+            allowed = float(again.limit()[place, t])
             assert allowed >= a_priori * (1 - 1e-12)
             if name not in ("window", "padding", "padding inside", "soft-cap"):
                 assert allowed == pytest.approx(a_priori, rel=1e-6, abs=1e-6)
@@ -360,7 +396,7 @@ def test_a_turning_query_is_certified_for_as_long_as_its_top_key_stays_on_top():
         gap = math.pi / 4 - t * rate
         assert int(life.top[t]) == 0
         assert float(life.angle[t]) == pytest.approx(gap, abs=1e-9)
-        assert float(life.turn(torch.tensor([t]), 7)) == pytest.approx(7 * rate, abs=1e-9)
+        assert life.turn(t, 7) == pytest.approx(7 * rate, abs=1e-9)
         steps = min(math.floor(gap / rate + 1e-9), HORIZON)
         assert (int(certified[t]), int(old[t])) == (steps, steps)
 
@@ -387,7 +423,7 @@ def test_a_zero_query_certifies_nothing_and_is_certified_by_nothing():
     assert (int(certified[70]), int(certified[90])) == (0, 0)
     assert certified[60:70].tolist() == list(range(9, -1, -1))
     assert certified[71:90].tolist() == list(range(18, -1, -1))
-    assert float(life.turn(torch.tensor([69]), 1)) == math.pi
+    assert life.turn(69, 1) == math.pi
 
 
 def apart() -> Case:
@@ -527,7 +563,7 @@ def test_a_bound_one_percent_too_small_is_seen(monkeypatch: pytest.MonkeyPatch):
 def test_a_step_too_few_is_seen(monkeypatch: pytest.MonkeyPatch):
     move, turns = Lifetimes.move, Lifetimes.turns.func
     monkeypatch.setattr(Lifetimes, "move", lambda self, step: move(self, step - 1))
-    one_less = property(lambda self: torch.nn.functional.pad(turns(self)[:, :-1], (1, 0)))
+    one_less = property(lambda self: torch.nn.functional.pad(turns(self)[..., :-1], (1, 0)))
     monkeypatch.setattr(Lifetimes, "turns", one_less)
     life, _ = collected(approaching())
     old = life.observed()[0]
