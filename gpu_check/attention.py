@@ -19,7 +19,7 @@ from tappa_theory.predictability import TOP, shift_aware_recall
 
 ROWS = 128
 """Query rows of a block on a processor, whose caches hold what one step leaves for the next."""
-CELLS = 2**27
+CELLS = 2**26
 """Entries of a block elsewhere: with fewer, a GPU waits for what starts its kernels."""
 SHARE = 2**8
 """Bytes of a GPU's memory for each of them, at least: some twenty such blocks live at a time."""

@@ -193,21 +193,19 @@ def _by_horizon(
     """What is told of a head. table: (HORIZONS, N, T) numbers of these names; rows: (T,) bool."""
     needed, found = [names.index(name) for name in NEEDED], {}
     for step, columns, counted in zip(HORIZONS, table, rows, strict=True):
-        followed_rows = columns[:, counted]
-        finite = followed_rows[:, np.isfinite(followed_rows[needed]).all(axis=0)]
-        if finite.size:
-            found[str(step)] = _means(dict(zip(names, finite, strict=True)))
+        told = np.flatnonzero(counted & np.isfinite(columns[needed]).all(axis=0))
+        if told.size:
+            found[str(step)] = _means(names, columns.take(told, axis=1))
     return found or None
 
 
-def _means(columns: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What is told of some rows, by the numbers of each."""
-    means = np.stack(list(columns.values())).mean(axis=1).tolist()
+def _means(names: Sequence[str], columns: np.ndarray) -> dict[str, Any]:
+    """What is told of some rows (n,) from their numbers (N, n)."""
     return {
-        "rows": len(columns["discarded"]),
-        **dict(zip(columns, means, strict=True)),
-        "tightness": float(np.median(columns["tightness"])),
-        "broken": int(columns["broken"].sum()),
+        "rows": columns.shape[1],
+        **dict(zip(names, columns.mean(axis=1).tolist(), strict=True)),
+        "tightness": float(np.median(columns[names.index("tightness")])),
+        "broken": int(columns[names.index("broken")].sum()),
     }
 
 

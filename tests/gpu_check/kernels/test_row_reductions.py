@@ -20,15 +20,15 @@ SIZE = 6
 
 def visibilities() -> dict[str, tuple[Visibility, float | None]]:
     """Lengths no block of keys fits, and what hides keys."""
-    index = torch.arange(83)
+    index = torch.arange(53)
     return {
-        "plain": (Visibility(83), None),
-        "soft-cap": (Visibility(70), 3.0),
-        "window": (Visibility(83, 29), None),
+        "plain": (Visibility(53), None),
+        "soft-cap": (Visibility(45), 3.0),
+        "window": (Visibility(53, 19), None),
         "narrow window": (Visibility(41, 1), None),
-        "left padding": (Visibility(83, None, index >= 9), None),
-        "hole": (Visibility(83, 40, (index - 50).abs() > 3), 2.0),
-        "nothing but padding": (Visibility(83, None, index < 0), None),
+        "left padding": (Visibility(53, None, index >= 9), None),
+        "hole": (Visibility(53, 35, (index - 30).abs() > 3), 2.0),
+        "nothing but padding": (Visibility(53, None, index < 0), None),
         "one token": (Visibility(1), None),
     }
 
@@ -45,7 +45,7 @@ def poisoned(monkeypatch):
         monkeypatch.setattr(module, "KEYS", 32)
 
 
-HEADS = 3
+HEADS = 2
 
 
 def vectors(length: int, device: str, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,7 +56,7 @@ def vectors(length: int, device: str, spread: float = 1.0) -> tuple[torch.Tensor
     return (0.4 * spread * query.cumsum(1) / 4).to(device), key.to(device)
 
 
-def blocks(name: str, device: str, monkeypatch, rows: int = 30) -> list[Block]:
+def blocks(name: str, device: str, monkeypatch, rows: int = 20) -> list[Block]:
     visibility, softcap = CASES[name]
     monkeypatch.setattr(attention, "rows_of_block", lambda length, device, heads: rows)
     return list(row_blocks(*vectors(visibility.length, device), visibility, softcap))
@@ -195,7 +195,7 @@ def measured(name: str, device: str, spread: float):
 )
 def test_a_head_is_measured_as_without_kernels(name, spread, device, monkeypatch):
     """Equal queries, ordinary ones, and such as leave most keys an attention of 0."""
-    monkeypatch.setattr(attention, "rows_of_block", lambda length, device, heads: 30)
+    monkeypatch.setattr(attention, "rows_of_block", lambda length, device, heads: 20)
     monkeypatch.setattr(kth_largest, "LARGEST", 0)  # which is tested by itself
     for module in (attention, lifetimes, reuse):
         monkeypatch.setattr(module, "fused", lambda numbers: True)

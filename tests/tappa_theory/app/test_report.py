@@ -65,6 +65,7 @@ def _check() -> dict[str, Any]:
         "pairs": 123456,
         "violations": 0,
         "undecided": 0,
+        "tight": 765,
         "max_ratio": 0.955,
         "worst": {"layer": 3, "head": 1, "t": 77, "i": 66},
         "informative": 0.0021,
@@ -267,7 +268,7 @@ def test_the_numbers_are_those_of_the_json(tmp_path: Path) -> None:
     assert "re_access 0.210% 123,456" in text
     assert "re_access 753 8,838 query-channel steps 8.52%" in text
     assert "sequential 753 8,838 pairs 8.52%" in text
-    assert "0 0 123,456 0.955 layer 3, head 1, t 77, i 66" in text
+    assert "0 0 765 123,456 0.955 layer 3, head 1, t 77, i 66" in text
     assert "below 1 on 1 of 2 heads" in text
     assert "4321" in text
     assert "a.txt, 1,024 tokens, loss 3.31 nats per token; sha256 5ead53" in text
