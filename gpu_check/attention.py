@@ -18,11 +18,13 @@ from tappa_theory.arrays import to_numpy
 from tappa_theory.predictability import TOP, shift_aware_recall
 
 ROWS = 128
-"""Query rows of a block on a processor, whose caches hold what one step leaves for the next."""
+"""Query rows of a block on a processor, whose caches hold what one step leaves for the next; the
+fewest elsewhere."""
 CELLS = 2**26
 """Entries of a block elsewhere: with fewer, a GPU waits for what starts its kernels."""
-SHARE = 2**8
-"""Bytes of a GPU's memory for each of them, at least: some twenty such blocks live at a time."""
+SHARE = 2**9
+"""Bytes of a GPU's memory for each of them, at least: some twenty blocks of float64 live at a time,
+beside the model and the features of two layers."""
 KEPT = 2048
 """Longest text whose map a processor keeps for the second pass, and does not compute again."""
 KEPT_BLOCKS = 4
@@ -96,15 +98,20 @@ def fused(numbers: torch.Tensor) -> bool:
     return numbers.device.type == "cuda"
 
 
+def heads_together(length: int, device: torch.device) -> int:
+    """Heads whose maps are looked at together: no more than fit into a block of the fewest rows."""
+    return max(cells(device) // ((ROWS + REPEATED) * length), 1)
+
+
 def rows_of_block(length: int, device: torch.device, heads: int = 1) -> int:
-    """Rows of a block of a text of that length."""
+    """Rows of a block of that many heads of a text of that length."""
     if device.type == "cpu":
         return ROWS
     return max(ROWS, cells(device) // (heads * length))
 
 
 def cells(device: torch.device) -> int:
-    """Entries of a block that leave memory for what is made of it."""
+    """Entries of a block on a GPU, of which many fit into its memory."""
     if device.type != "cuda" or not torch.cuda.is_available():
         return CELLS
     return min(CELLS, torch.cuda.get_device_properties(device).total_memory // SHARE)

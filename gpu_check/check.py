@@ -66,7 +66,7 @@ class CheckResult:
 
 
 class Checker:
-    """Measures layer after layer, the heads of a layer side by side.
+    """Measures layer after layer: its heads side by side on a processor, together on a GPU.
 
     threads: for the heads on a processor, default one per core. on_head: called after every head.
     world: the processes that share the heads; each is given all layers and measures its own heads.
@@ -128,8 +128,12 @@ class Checker:
             for subject in _subjects(layer, queries, keys, rope, scale, visibility)
         ]
         subjects = self._own(subjects, queries, keys)
+        if self._pipeline is not None and self._pipeline.device != queries.device:
+            self.finish()
         if _together(queries.device):
-            self._begin(subjects, queries.device)
+            if subjects:
+                with self._working(queries.device) as pipeline:
+                    self._keep(pipeline.add(subjects))
             return
         # Heads are independent, and one thread each wastes less than threads inside small tiles.
         # One by one: the features of a measured head are let go once it is kept.
@@ -197,14 +201,6 @@ class Checker:
             return subjects if own else []
         return [subjects[unit - start] for unit in own]
 
-    def _begin(self, subjects: list[Subject], device: torch.device) -> None:
-        if self._pipeline is not None and self._pipeline.device != device:
-            self.finish()
-        if not subjects:
-            return
-        with self._working(device) as pipeline:
-            self._keep(pipeline.add(subjects))
-
     def finish(self) -> None:
         """Keep the heads of the layer that a GPU still works on."""
         if self._pipeline is None:
@@ -265,7 +261,9 @@ def _subjects(
             f"layer {layer}: queries {tuple(queries.shape)}, keys {tuple(keys.shape)} do not fit "
             "together; pass (heads, T, d) and (kv_heads, T, d)"
         )
-    queries, keys = queries.detach().to(torch.float64), keys.detach().to(torch.float64)
+    # A copy, where they are still worked on when the caller may change them.
+    copy = _together(queries.device)
+    queries, keys = (x.detach().to(torch.float64, copy=copy) for x in (queries, keys))
     positions = torch.arange(length, device=queries.device)
     z = unrotate(to_channels(queries, rope), rope, positions)
     w = unrotate(to_channels(keys, rope), rope, positions)

@@ -1,4 +1,4 @@
-"""Threads that measure the heads of a layer side by side, each on a stream of its own on a GPU."""
+"""Threads that measure heads beside each other, or beside the model: on a GPU, on other streams."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""One head, measured: similarities, energies, patterns, drift, and the four theorems on it."""
+"""Heads, measured: similarities, energies, patterns, drift, and the four theorems on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,8 @@ import torch
 from scipy.stats import rankdata
 
 from gpu_check import divergence
-from gpu_check.attention import Attention, cells, observe
-from gpu_check.lifetimes import HORIZON, Lifetimes
+from gpu_check.attention import Attention, heads_together, observe
+from gpu_check.lifetimes import Lifetimes
 from gpu_check.maxima import check_maxima
 from gpu_check.moments import HeadMoments, of_head
 from gpu_check.pairs import Claim, Head, LogitFeatures, PairStatistics, TiledCheck
@@ -72,11 +72,13 @@ def measure(subject: Subject, lag: int | None = None) -> Measured:
 def prepare(
     subjects: Sequence[Subject], own: Sequence[Vectors], lag: int | None = None
 ) -> list[Prepared]:
-    """Measure heads of one layer but for their pairs. own: `vectors` of these subjects."""
+    """Measure heads of one layer but for their pairs, as many together as memory is left for.
+
+    own: `vectors` of these subjects.
+    """
     if not subjects:
         return []
-    length, device = subjects[0].head.visibility.length, subjects[0].query.device
-    at_once = max(cells(device) // (HORIZON * length), 1)
+    at_once = heads_together(subjects[0].head.visibility.length, subjects[0].query.device)
     found: list[Prepared] = []
     for start in range(0, len(subjects), at_once):
         part = slice(start, start + at_once)
@@ -111,7 +113,7 @@ def _maps(subjects: Sequence[Subject]) -> list[_Map]:
         softcap=softcap,
         watchers=(lifetimes.add, reuse.add),
     )
-    checks = [TiledCheck(head, logits=logits.head(index)) for index, head in enumerate(heads)]
+    checks = [TiledCheck(head, logits=logits.of_head(i, head)) for i, head in enumerate(heads)]
     each = checks, attention, lifetimes.summary(), reuse.summary(), lifetimes.errors
     return [_Map(*one) for one in zip(*each, strict=True)]
 

@@ -34,8 +34,9 @@ PUBLISHED_ROWS = 2048
 """Rows looked at together for a published form that is no sum of products."""
 FLOATS = 2**30
 """float64 numbers that the features of some heads may hold at once, about, where memory allows."""
-SHARE = 0.25
-"""Share of a device's free memory that these numbers may take."""
+SHARE = 1 / 16
+"""Share of a device's memory that these numbers may take: not of what is free, so that the same
+heads are taken together in every run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +94,11 @@ def check_pairs(
 
 
 def _floats(device: torch.device) -> int:
-    """FLOATS, or what fits into SHARE of the memory that is free."""
+    """FLOATS, or what fits into SHARE of the memory."""
     if device.type != "cuda":
         return FLOATS
-    return min(FLOATS, int(SHARE * torch.cuda.mem_get_info(device)[0]) // 8)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return min(FLOATS, int(SHARE * memory) // 8)
 
 
 def _check_heads(

@@ -72,7 +72,8 @@ def measure_moments(
     first = int(counted.to(torch.int64).argmax())
     later = counted.clone()
     later[first] = False
-    each = sides(z, counted), sides(w, later), to_numpy(w[:, first])
+    first_keys = to_numpy(w[:, first].clone())  # a view would keep all keys
+    each = sides(z, counted), sides(w, later), first_keys
     return [Moments(query, key, first_key) for query, key, first_key in zip(*each, strict=True)]
 
 

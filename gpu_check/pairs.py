@@ -132,9 +132,9 @@ class LogitFeatures:
         logit = separate(LOGIT)
         return cls(values, logit.query_features(values), logit.key_features(values))
 
-    def head(self, index: int) -> "LogitFeatures":
-        """Those of one head."""
-        own = {name: self.values[name][index] for name in "zw"}
+    def of_head(self, index: int, head: Head) -> "LogitFeatures":
+        """Those of one of the heads."""
+        own = {"z": head.z, "w": head.w}
         return LogitFeatures(self.values | own, self.query[index], self.key[index])
 
 
@@ -155,7 +155,7 @@ class TiledCheck:
         self.head = head
         self.tile = tile
         self.settled = settled
-        logits = logits or LogitFeatures.of([head]).head(0)
+        logits = logits or LogitFeatures.of([head]).of_head(0, head)
         self.values, self.query_logit, self.key_logit = logits.values, logits.query, logits.key
 
     @cached_property

@@ -134,7 +134,7 @@ class ModelSource(Source):
         ]
         self.device = _devices(loaded.model)
         if loaded.model.device.type == "cuda":
-            _compile(loaded.model, self.model["head_dim"], max(map(len, self.ids)))
+            _compile(loaded.model, self.model["head_dim"], heads, max(map(len, self.ids)))
             clock.stop("compile")
         self.dtype = str(loaded.model.dtype).removeprefix("torch.")
         reference = reference_dtype(job)
@@ -166,7 +166,9 @@ class ModelSource(Source):
                 self.keep_layer()
 
         with _naming(self.checkpoint.id):
-            return capture(model, ids, analyse, attention_mask=mask, layers=self.layers)
+            losses = capture(model, ids, analyse, attention_mask=mask, layers=self.layers)
+            checker.finish()
+            return losses
 
     def _angle_deviations(
         self, batch: Sequence[int], length: int
@@ -350,13 +352,13 @@ def _fitting(device: str) -> Iterator[None]:
         ) from error
 
 
-def _compile(model: Any, head_dim: int, length: int) -> None:
+def _compile(model: Any, head_dim: int, heads: int, length: int) -> None:
     """Have the kernels compiled now, so that it counts as a part of the run of its own."""
     from gpu_check.kernels.warm_up import warm_up
 
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     windows = (None,) if window is None else (None, window)
-    warm_up(head_dim, model.device, length=length, windows=windows)
+    warm_up(head_dim, model.device, heads=heads, length=length, windows=windows)
 
 
 def _devices(model: Any) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,18 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from gpu_check.heads import LISTED, SMALL_DRIFT, SMALL_ROTATION, Measured, Subject, measure
+from gpu_check.heads import (
+    LISTED,
+    SMALL_DRIFT,
+    SMALL_ROTATION,
+    Measured,
+    Subject,
+    finish,
+    measure,
+    prepare,
+)
 from gpu_check.pairs import Head
+from gpu_check.vectors import vectors
 from gpu_check.visibility import Visibility
 from tappa_theory import patterns
 from tappa_theory.rope import Rope, rotate, to_vectors
@@ -37,11 +47,21 @@ def measured(
     valid: torch.Tensor | None = None,
     lag: int | None = None,
 ) -> Measured:
+    return measure(subject(z, w, Visibility(len(z), window, valid), rope), lag)
+
+
+def subject(
+    z: np.ndarray,
+    w: np.ndarray,
+    visibility: Visibility,
+    rope: Rope = ROPE,
+    softcap: float | None = None,
+) -> Subject:
     positions = torch.arange(len(z))
     z_, w_ = torch.tensor(z), torch.tensor(w)
     query, key = (to_vectors(rotate(x, rope, positions), rope) for x in (z_, w_))
-    head = Head(z_, w_, rope, SCALE, Visibility(len(z), window, valid))
-    return measure(Subject(3, 7, 2, query, key, head, angle_deviation=1e-6), lag)
+    head = Head(z_, w_, rope, SCALE, visibility)
+    return Subject(3, 7, 2, query, key, head, softcap, angle_deviation=1e-6)
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
@@ -289,3 +309,62 @@ def test_nothing_but_padding_gives_null():
     assert result.pattern_observed is None
     assert result.drift["kl"] is None
     assert not any(theorem.applicable for theorem in result.theorems.values())
+
+
+def numbers(found: Any) -> dict[str, Any]:
+    """By place: every leaf of dataclasses, dicts, lists and arrays."""
+    if isinstance(found, torch.Tensor | np.ndarray):
+        return {"": np.asarray(found)}
+    if is_dataclass(found) and not isinstance(found, type):
+        found = {each.name: getattr(found, each.name) for each in fields(found)}
+    if isinstance(found, list | tuple):
+        found = dict(enumerate(found))
+    if not isinstance(found, dict):
+        return {"": found}
+    return {
+        f"{name}/{place}": leaf
+        for name, value in found.items()
+        for place, leaf in numbers(value).items()
+    }
+
+
+HIDDEN = {
+    "plain": (LENGTH, None, None, None),
+    "soft-cap": (LENGTH, None, None, 1.5),
+    "window": (LENGTH, 33, None, None),
+    "padding": (LENGTH, None, range(11), None),
+    "hole": (LENGTH, 60, range(70, 75), 2.0),
+    "as many tokens as heads": (4, None, None, None),
+    "one token": (1, None, None, None),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("at_once", [2, 99])
+def test_heads_of_a_layer_are_measured_together_as_each_alone(name, at_once, monkeypatch):
+    from gpu_check import heads
+
+    length, window, padding, softcap = HIDDEN[name]
+    valid = torch.ones(length, dtype=torch.bool)
+    valid[list(padding or ())] = False
+    visibility = Visibility(length, window, valid if padding else None)
+    queries = [wander(length, seed, step) for seed, step in enumerate((0.3, 0.01, 2.0))]
+    queries.append(0 * queries[0])
+    keys = [wander(length, 9)] * 2 + [wander(length, 8, 1.0)] * 2
+    subjects = [
+        subject(z, w, visibility, softcap=softcap) for z, w in zip(queries, keys, strict=True)
+    ]
+    monkeypatch.setattr(heads, "heads_together", lambda length, device: at_once)
+    for one, alone in zip(prepare(subjects, vectors(subjects)), subjects, strict=True):
+        row_std = one.measured.attention.row_std
+        found = finish(one, one.measured.check.run(one.claims, row_std))
+        expected = measure(alone)
+        for part in ("result", "attention", "prediction", "moments"):
+            own, other = (numbers(getattr(each, part)) for each in (found, expected))
+            assert own.keys() == other.keys()
+            for place, value in own.items():
+                if isinstance(value, float | np.ndarray):
+                    near = pytest.approx(other[place], rel=1e-9, abs=1e-12, nan_ok=True)
+                    assert value == near, (part, place)
+                elif place != "rope/":
+                    assert value == other[place], (part, place)

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from gpu_check.check import Checker, check
-from gpu_check.moments import HeadMoments, Side, arrays, sides, write_moments
+from gpu_check.moments import (
+    HeadMoments,
+    Side,
+    arrays,
+    measure_moments,
+    sides,
+    write_moments,
+)
 from gpu_check.visibility import Visibility
 from simulations.generators.real_like import generate, read_moments
 from tappa_theory.rope import Rope, rotate, to_vectors
@@ -170,3 +177,11 @@ def test_a_check_writes_moments_of_every_head(checked):
     assert conditions["model"] == document["model"]["id"]
     assert conditions["texts"][0]["sha256"] == document["texts"][0]["sha256"]
     assert (conditions["dtype"], conditions["complete"]) == ("float32", True)
+
+
+def test_the_first_key_keeps_no_other_alive():
+    z, w = torch.ones(2, 3, 50, 4, dtype=torch.complex128)
+    for found in measure_moments(z, w, None):
+        assert found is not None
+        base = found.first_key if found.first_key.base is None else found.first_key.base
+        assert base.size <= 3 * 4

@@ -290,3 +290,25 @@ def test_what_capture_refuses_in_the_reference_does_not_cost_the_run(checking, m
     found, _ = checking()
     assert found["precision"]["not_measured"].endswith("layer 0: not this time")
     assert found["complete"] is True
+
+
+def test_a_last_layer_that_does_not_fit_in_the_reference_does_not_cost_the_run(
+    checking, monkeypatch
+):
+    """On a GPU the last layer is finished after the model's pass."""
+    from gpu_check import check, layer_pipeline
+
+    usual, seen = layer_pipeline.prepare, []
+
+    def prepare(subjects: Any, *given: Any) -> Any:
+        seen.append(subjects[0].layer)
+        if seen == [0, 1, 0, 1]:
+            raise torch.OutOfMemoryError("no more")
+        return usual(subjects, *given)
+
+    monkeypatch.setattr(check, "_together", lambda device: True)
+    monkeypatch.setattr(layer_pipeline, "prepare", prepare)
+    found, _ = checking()
+    assert seen == [0, 1, 0, 1]
+    assert (found["complete"], len(found["heads"])) == (True, 8)
+    assert found["precision"]["not_measured"].startswith("the memory does not hold")

@@ -69,3 +69,19 @@ def test_it_runs_in_a_thread(launched):
     with ThreadPoolExecutor(1) as pool:
         pool.submit(warm_up.warm_up, SIZE, "cuda", windows=(None, 512)).result()
     assert launched == expected
+
+
+@pytest.mark.parametrize(("heads", "length"), [(1, 700), (9, 8192), (32, 8192), (32, 16384)])
+def test_blocks_of_all_their_widths_are_foreseen(heads, length, monkeypatch):
+    from gpu_check import attention
+
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(attention, "CELLS", 2**22)
+    together = attention.heads_together(length, gpu)
+    seen = set()
+    for start in range(0, heads, together):
+        size = attention.rows_of_block(length, gpu, min(heads - start, together))
+        seen |= {min(begin + size, length) for begin in range(0, length, size)}
+    assert warm_up.block_widths(heads, length, gpu) == sorted(
+        width for width in seen if width <= warm_up.LARGEST
+    )
