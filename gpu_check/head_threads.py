@@ -47,7 +47,7 @@ class HeadThreads:
         torch.set_num_threads(1)
         stream = self._streams.get()
         if self.on_gpu:
-            torch.cuda.set_device(self.device)
+            torch.cuda.set_device(stream.device)
             torch.cuda.set_stream(stream)
 
     def _after(self, event: torch.cuda.Event, work: Callable[..., T], *given: Any) -> T:

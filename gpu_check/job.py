@@ -41,6 +41,8 @@ def _run(job: Job, out: Path, report: bool, world: World) -> int:
     clock = Clock()
     source = (CaptureSource if is_capture_file(job.model) else ModelSource)(job, clock, world)
     source.device = ", ".join(dict.fromkeys(world.everyone(source.device)))
+    if world.size > 1:
+        clock.stop("wait")  # until the slowest process was ready, too
     try:
         source.measure()
         clock.stop("check")

@@ -176,6 +176,7 @@ class Compared:
             assert runs[name].err.count("heads: done in") == 1, runs[name].err
             found = document(self.folder / str(processes) / name)
             assert found["environment"]["processes"] == processes
+            assert ("wait" in found["environment"]["seconds"]) == (processes > 1)
         assert_same_bits(self.folder / "1" / name, self.folder / "2" / name)
         return found
 
