@@ -217,10 +217,7 @@ def _observed_patterns(
     for columns, offsets, similarity, moved, energy in zip(column_sum, *found, strict=True):
         lines = patterns.read_lines(columns, offsets, rows)
         alike = patterns.moved_similarity(float(moved), float(energy), rows)
-        season_lag, strength = patterns.season(similarity, alike)
-        season = strength * lines.rest
-        pattern = patterns.classify(lines, season)
-        shown.append(patterns.Observed(lines, season, season_lag, pattern))
+        shown.append(patterns.shown(lines, similarity, alike))
     return shown
 
 

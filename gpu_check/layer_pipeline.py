@@ -25,13 +25,14 @@ class LayerPipeline:
 
     def add(self, subjects: Sequence[Subject]) -> list[Measured]:
         """Begin with these heads of a layer; the heads of the layer before, measured."""
-        begun = self._thread.map(partial(_begin, lag=self.lag), [subjects])
-        before, self._begun = self._begun, begun
-        return _compared([head for heads in before for head in heads])
+        return self._next(self._thread.map(partial(_begin, lag=self.lag), [subjects]))
 
     def rest(self) -> list[Measured]:
         """The heads of the layer that was added last, measured."""
-        before, self._begun = self._begun, ()
+        return self._next(())
+
+    def _next(self, begun: Iterable[list[Prepared]]) -> list[Measured]:
+        before, self._begun = self._begun, begun
         return _compared([head for heads in before for head in heads])
 
     def close(self, cancel: bool = False) -> None:

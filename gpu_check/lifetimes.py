@@ -119,7 +119,7 @@ class Lifetimes:
             keys, place = one.unique(return_inverse=True)
             apart = square_distances(key[keys], key[:width], squares[keys], squares[:width])
             found.append(apart.clamp_(min=SMALLEST).reciprocal_()[place])
-        return torch.stack(found) if len(found) > 1 else found[0][None]
+        return torch.stack(found)
 
     def _squares(self, top: torch.Tensor, width: int) -> torch.Tensor:
         """(H, R, W): `square_distances` of the keys `top`, (H, R), to every key."""

@@ -13,7 +13,7 @@ from tappa_theory import drift, patterns, similarity
 from tappa_theory.arrays import to_numpy
 from tappa_theory.energy import best_lags
 from tappa_theory.errors import InputError
-from tappa_theory.prediction import ROWS, Alike, mean_query_lines
+from tappa_theory.prediction import ROWS, Alike, mean_query_map
 
 T = TypeVar("T")
 ENTRIES = 2**25
@@ -131,7 +131,8 @@ def _lines(
     at_once = max(ENTRIES // (ROWS * length), 1)
     for part in zip(*(x.split(at_once) for x in (z, w, similarities.to(z.device))), strict=True):
         queries, keys, similar = part
-        found += mean_query_lines(queries, keys, head.rope, head.scale, similar, window)
+        rows, maps = mean_query_map(queries, keys, head.rope, head.scale, similar, window)
+        found += patterns.lines_of(maps, rows)[0]
     return found
 
 

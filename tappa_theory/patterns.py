@@ -273,12 +273,23 @@ def observe(attention: Array) -> Observed:
         )
     rows = xp.arange(observed_rows(length), length, device=attention.device)
     part = attention[observed_rows(length) :]
-    by_key = column_sums(part, rows)
-    columns = columns_of(by_key, rows)
-    flags = asarray_like(columns, by_key)
-    lines = read_lines(by_key, offset_sums(part, rows, flags), rows)
-    rest = xp.where(flags[None, :], xp.zeros_like(part), part)
+    (lines,), columns = lines_of(part[None, ...], rows)
+    rest = xp.where(columns, xp.zeros_like(part), part)
     moved = moved_similarity(float(moved_products(rest, rows)), float(xp.sum(rest**2)), rows)
-    lag, strength = season(lag_similarity(rest), moved)
+    return shown(lines, lag_similarity(rest), moved)
+
+
+def lines_of(attention: Array, rows: Array) -> tuple[list[Lines], Array]:
+    """(lines of each head, which keys are columns: (H, T) bool) of maps (H, R, T) at `rows`."""
+    by_key = column_sums(attention, rows)
+    columns = asarray_like(columns_of(by_key, rows), by_key)
+    by_offset = offset_sums(attention, rows, columns)
+    sums, positions = zip(to_numpy(by_key), to_numpy(by_offset), strict=True), to_numpy(rows)
+    return [read_lines(*each, positions) for each in sums], columns
+
+
+def shown(lines: Lines, lag_similarity: Array, moved: float) -> Observed:
+    """What lines and a season make of a map; the similarities as in `season`."""
+    lag, strength = season(lag_similarity, moved)
     strength *= lines.rest
     return Observed(lines, strength, lag, classify(lines, strength))

@@ -21,7 +21,7 @@ Step 2 treats query deviations as isotropic and normal: it is a model, not a the
 from dataclasses import dataclass
 
 from tappa_theory import patterns, similarity
-from tappa_theory.arrays import Array, asarray_like, namespace, to_numpy
+from tappa_theory.arrays import Array, asarray_like, namespace
 from tappa_theory.attention import causal, logits, softmax
 from tappa_theory.energy import channel_gain, period
 from tappa_theory.errors import InputError
@@ -79,23 +79,6 @@ def mean_query_map(
     return rows, softmax(raised, causal(rows, length, window))
 
 
-def mean_query_lines(
-    z: Array,
-    w: Array,
-    rope: Rope,
-    scale: float,
-    k_similarity: float | Array,
-    window: int | None = None,
-) -> list[patterns.Lines]:
-    """The lines of `mean_query_map` of every head; z, w: (H, T, M), k_similarity: (H,)."""
-    rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
-    columns = patterns.column_sums(attention, rows)
-    flags = asarray_like(patterns.columns_of(columns, rows), columns)
-    offsets = patterns.offset_sums(attention, rows, flags)
-    numbers = to_numpy(columns), to_numpy(offsets), to_numpy(rows)
-    return [patterns.read_lines(*each, numbers[2]) for each in zip(*numbers[:2], strict=True)]
-
-
 @dataclass(frozen=True)
 class Alike:
     """How alike vectors of one head are, for `predict`: what many heads can be asked at once.
@@ -128,15 +111,16 @@ def predict(
     """Predict one head's pattern from queries z and keys w, (T, M) channels before RoPE.
 
     k_similarity: all-pairs key similarity after RoPE (`similarity.all_pairs`). window: of a
-    sliding-window layer. alike, lines (of `mean_query_lines`): of this head, where known already.
+    sliding-window layer. alike, lines (of `mean_query_map`): of this head, where known already.
     Raises InputError if every query is zero.
     """
-    lines = lines or mean_query_lines(z[None], w[None], rope, scale, k_similarity, window)[0]
+    if lines is None:
+        rows, attention = mean_query_map(z, w, rope, scale, k_similarity, window)
+        (lines,), _ = patterns.lines_of(attention[None, ...], rows)
     alike = alike or Alike.of(z, w, rope)
     both = max(alike.query or 0.0, 0.0) * max(alike.key or 0.0, 0.0)
-    lag, strength = patterns.season(alike.by_lag, both)
-    season = strength * lines.rest
-    return Prediction(patterns.classify(lines, season), lines, season, lag)
+    seen = patterns.shown(lines, alike.by_lag, both)
+    return Prediction(seen.pattern, lines, seen.season, seen.season_lag)
 
 
 def _adjacent(x: Array) -> float | None:

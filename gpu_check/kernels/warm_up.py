@@ -16,7 +16,7 @@ def warm_up(
     head_dim: int,
     device: torch.device | str,
     *,
-    heads: int = 9,
+    heads: int = 1,
     length: int = 8192,
     windows: tuple[int | None, ...] = (None,),
 ) -> None:

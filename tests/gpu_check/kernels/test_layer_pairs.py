@@ -22,6 +22,16 @@ CLAIMS = (
     Claim(THEOREMS["seasonal"], (17, 0), star=3),
 )
 
+visibilities = pytest.mark.parametrize(
+    "visibility",
+    [
+        Visibility(LENGTH),
+        Visibility(LENGTH, 31),
+        Visibility(LENGTH, None, torch.arange(LENGTH) > 3),
+    ],
+    ids=["causal", "window", "padded"],
+)
+
 
 @pytest.fixture
 def rope() -> Rope:
@@ -53,15 +63,7 @@ def on(device, check):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize(
-    "visibility",
-    [
-        Visibility(LENGTH),
-        Visibility(LENGTH, 31),
-        Visibility(LENGTH, None, torch.arange(LENGTH) > 3),
-    ],
-    ids=["causal", "window", "padded"],
-)
+@visibilities
 def test_a_layer_by_the_kernel_is_its_heads_by_tiles(dtype, visibility, rope, device):
     queries, keys = layer(device)
     counts = check_pairs(
@@ -146,15 +148,7 @@ COUNTED = (
 SUMMED = ("sum_observed", "sum_bound", "sum_ratio", "max_ratio", "worst_observed", "worst_bound")
 
 
-@pytest.mark.parametrize(
-    "visibility",
-    [
-        Visibility(LENGTH),
-        Visibility(LENGTH, 31),
-        Visibility(LENGTH, None, torch.arange(LENGTH) > 3),
-    ],
-    ids=["causal", "window", "padded"],
-)
+@visibilities
 @pytest.mark.parametrize("at_once", [2, 99])
 def test_heads_of_other_shifts_are_compared_together_as_each_alone(
     at_once, visibility, rope, device, monkeypatch
